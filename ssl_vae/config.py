@@ -1,0 +1,170 @@
+"""Recipes: Python files with a `get_config()`. Finding, checking and comparing them."""
+
+import difflib
+import re
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssl_vae.errors import InputError
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _whole(low: int, high: int) -> Check:
+    def ok(value: Any) -> bool:
+        return type(value) is int and low <= value <= high
+
+    return ok, f"a whole number from {low} to {high}"
+
+
+def _real(low: float, high: float, *, open_low: bool = False) -> Check:
+    def ok(value: Any) -> bool:
+        if type(value) not in (int, float) or not low <= value <= high:
+            return False
+        return not (open_low and value == low)
+
+    return ok, f"a number {'above' if open_low else 'from'} {low:g} and up to {high:g}"
+
+
+def _choice(*values: Any) -> Check:
+    return (lambda v: v in values), " or ".join(repr(v) for v in values)
+
+
+def _several(low: int, high: int) -> Check:
+    def ok(value: Any) -> bool:
+        of_kind = isinstance(value, tuple) and 0 < len(value) <= 100
+        return of_kind and all(type(v) is int and low <= v <= high for v in value)
+
+    return ok, f"a tuple of whole numbers from {low} to {high}, such as (600, 600)"
+
+
+def _flag() -> Check:
+    return (lambda v: type(v) is bool), "True or False"
+
+
+def _name() -> Check:
+    def ok(value: Any) -> bool:
+        return (
+            isinstance(value, str) and re.fullmatch(r"[\w-]+", value, re.A) is not None
+        )
+
+    return ok, "a name of letters, digits, '-' and '_'"
+
+
+# Every field of a recipe, with what it may hold.
+FIELDS: dict[str, Check] = {
+    "recipe": _name(),
+    "seed": _whole(0, 2**31 - 1),
+    "dataset": _name(),
+    "evaluate_on": _choice("test", "validation"),
+    "labels": _several(-(2**31), 2**31),  # the data set says which numbers will do
+    "num_splits": _whole(1, 10_000),
+    "model.name": _choice("m1"),
+    "model.latent_dim": _whole(1, 10_000),
+    "model.hidden": _several(1, 100_000),
+    "model.kl_weight": _real(0, 1000),
+    "train.num_epochs": _whole(1, 1_000_000),
+    "train.batch_size": _whole(1, 1_000_000),
+    "train.learning_rate": _real(0, 10, open_low=True),
+    "train.checkpoint_every": _whole(1, 1_000_000),
+    "classifier.name": _choice("svm_rbf"),
+    "classifier.C": _real(0, 1e9, open_low=True),
+    "classifier.standardize": _flag(),
+}
+# Which rows a run's results have. A run may be asked for more of them at any time: they
+# do not change the features.
+ROW_FIELDS = ("labels", "num_splits")
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe that comes with the project, e.g. "m1"."""
+    package = Path(__file__).parent
+    in_wheel, in_checkout = package / "configs", package.parent / "configs"
+    return (in_wheel if in_wheel.is_dir() else in_checkout) / f"{name}.py"
+
+
+def load(path: str | Path) -> ConfigDict:
+    """The recipe in a Python file, locked: fields can be changed but not added.
+
+    Args:
+      path: A file with `get_config()`. It is run: use only files that you trust.
+
+    Raises:
+      InputError: for a file that is missing, raises, or returns something else.
+    """
+    if not Path(path).is_file():
+        known = sorted(p.stem for p in recipe_path("m1").parent.glob("*.py"))
+        raise InputError(
+            f"--config={path}: no such file; recipes that come with the project:"
+            f" {', '.join(f'configs/{name}.py' for name in known)}"
+        )
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+        config = get_config() if get_config else None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"--config={path}: the file raised {reason}") from error
+    if get_config is None:
+        raise InputError(f"--config={path}: the file defines no get_config()")
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"--config={path}: get_config() returned a {type(config).__name__}, not a"
+            " ml_collections.ConfigDict"
+        )
+    return config.lock()
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by dotted name: {"model": {"hidden": h}} becomes {"model.hidden": h}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str:
+    """A hint that names the known field closest to a mistyped one, or nothing."""
+    # The last part counts most: people forget the group more often than the field.
+    by_last = {field.rsplit(".", 1)[-1]: field for field in known}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if not close:
+        last = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_last, n=1)
+        close = [by_last[field] for field in last]
+    return f"; did you mean --config.{close[0]}?" if close else ""
+
+
+def validate(config: ConfigDict) -> None:
+    """Refuses a recipe with a missing or unknown field or a value out of range.
+
+    Raises:
+      InputError: naming the field, its value and what it may hold.
+    """
+    flat = flatten(config)
+    for field in flat:
+        if field not in FIELDS:
+            raise InputError(f"--config.{field}: no such field{nearest(field, FIELDS)}")
+    for field, (ok, text) in FIELDS.items():
+        if field not in flat:
+            raise InputError(f"--config.{field}: the recipe does not set it ({text})")
+        if not ok(flat[field]):
+            raise InputError(f"--config.{field}={flat[field]!r}: must be {text}")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What makes two runs different, one phrase a field; rows of results aside."""
+    before, now = flatten(old), flatten(new)
+    missing = object()
+    return [
+        f"{field} is {before.get(field, 'absent')!r} there and"
+        f" {now.get(field, 'absent')!r} here"
+        for field in sorted(before.keys() | now.keys())
+        if field not in ROW_FIELDS
+        and before.get(field, missing) != now.get(field, missing)
+    ]

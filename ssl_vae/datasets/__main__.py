@@ -1,0 +1,36 @@
+"""Command that gets a data set ready and says what it found."""
+
+import argparse
+import sys
+
+from ssl_vae.datasets import Dataset, load
+from ssl_vae.errors import InputError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 with one line about the data set on stdout, 2 without data."""
+    parser = argparse.ArgumentParser(prog="python -m ssl_vae.datasets")
+    parser.add_argument("name", nargs="?", default="fashion_mnist")
+    parser.add_argument("--quiet", action="store_true", help="no error message")
+    args = parser.parse_args(argv)
+    try:
+        dataset = load(args.name)
+    except InputError as error:
+        if not args.quiet:
+            sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(_summary(dataset) + "\n")
+    return 0
+
+
+def _summary(dataset: Dataset) -> str:
+    num_train, height, width, _ = dataset.train_images.shape
+    return (
+        f"{dataset.name}: {num_train} train and {len(dataset.test_images)} test "
+        f"images of {height}x{width}, {dataset.num_classes} classes, "
+        f"from {dataset.source}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Decoded data sets kept on disk, keyed by the content of their source files."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ssl_vae.datasets.dataset import Dataset
+
+_FORMAT = "1"  # raise it when the canonical order or the entry's layout changes
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def cache_dir() -> Path:
+    """The folder that this package may fill and anybody may delete."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ssl_vae"
+
+
+def key_of(paths: Iterable[Path]) -> str:
+    """Hex digest of the names and bytes of files.
+
+    Never of their times: a file that was replaced within a second is another file.
+    """
+    digest = hashlib.sha256(_FORMAT.encode())
+    for path in paths:
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{path.name}\0{content}\0".encode())
+    return digest.hexdigest()
+
+
+def get(key: str) -> Dataset | None:
+    """The data set kept under a key, None where there is no sound one."""
+    try:
+        with (
+            _entry(key).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as entry,
+        ):
+            dataset = Dataset(
+                name=str(entry["name"]),
+                class_names=tuple(entry["class_names"].tolist()),
+                source="",
+                **{array: entry[array] for array in _ARRAYS},
+            )
+            return dataset if dataset.sha256 == str(entry["sha256"]) else None
+    except Exception:  # whatever is wrong with the entry, it will be made again
+        return None
+
+
+def put(key: str, dataset: Dataset) -> None:
+    """Keeps a data set under a key; a disk that takes none is no error."""
+    with contextlib.suppress(OSError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache_dir(), delete=False) as stream:
+            try:
+                _write(stream, dataset)
+                # Renamed when whole: a reader never sees half an entry.
+                Path(stream.name).replace(_entry(key))
+            except BaseException:
+                Path(stream.name).unlink()
+                raise
+
+
+def _write(stream: "tempfile._TemporaryFileWrapper[bytes]", dataset: Dataset) -> None:
+    np.savez(
+        stream,
+        name=np.array(dataset.name),
+        class_names=np.array(dataset.class_names),
+        sha256=np.array(dataset.sha256),
+        **{array: getattr(dataset, array) for array in _ARRAYS},
+    )
+    stream.flush()
+
+
+def _entry(key: str) -> Path:
+    return cache_dir() / f"{key}.npz"

@@ -1,0 +1,120 @@
+"""The places that are searched for a data set, in order."""
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ssl_vae.datasets import cache, idx, known, tfds
+from ssl_vae.datasets.dataset import Dataset, assemble
+from ssl_vae.errors import InputError
+
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dataset:
+    """The data set in a folder, or a public one from where this machine has it.
+
+    Without a folder: what TFDS has prepared, then for Fashion-MNIST what Debian's
+    package has installed, then a download.
+
+    Args:
+      name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
+        take from a TFDS folder, and IDX files say themselves what they are.
+      data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
+        prepared TFDS data sets.
+
+    Raises:
+      InputError: there is no such data set, or its files are not sound.
+    """
+    try:
+        if data_dir is not None:
+            return _from_folder(name, Path(data_dir).expanduser())
+        return _from_machine(name)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}): check its "
+            "permissions, or give another folder as --data_dir"
+        ) from error
+
+
+def _from_folder(name: str, folder: Path) -> Dataset:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(
+            f"--data_dir={folder} {what}: give the folder with "
+            f"{', '.join(idx.FILE_NAMES)}"
+        )
+    if not idx.find(folder):
+        if prepared := tfds.find(name, folder):
+            return _from_tfds(prepared)
+        if others := tfds.prepared_names(folder):
+            raise InputError(
+                f"the TFDS folder {folder} has {', '.join(others)} and not {name}: "
+                f"give --data_dir={folder / others[0]}"
+            )
+    return _from_idx(folder, "IDX files")  # it names what is missing
+
+
+def _from_machine(name: str) -> Dataset:
+    if name not in known.DOWNLOADABLE:
+        nearest = difflib.get_close_matches(name, known.DOWNLOADABLE, n=1, cutoff=0)[0]
+        raise InputError(
+            f"no data set is called {name!r}, the nearest is {nearest!r}: choose one "
+            f"of {', '.join(known.DOWNLOADABLE)}, or give a folder as --data_dir"
+        )
+    tfds_dir = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    tfds_dir = tfds_dir.expanduser()
+    if prepared := tfds.find(name, tfds_dir):
+        return _from_tfds(prepared)
+    unpacked = cache.cache_dir() / "debian" / _DEBIAN.relative_to("/")
+    for folder in (_DEBIAN, unpacked):
+        if name == "fashion_mnist" and folder.is_dir():
+            return _from_idx(folder, "Debian package")
+    return _from_tfds(tfds.prepare(name, tfds_dir))
+
+
+def _from_idx(folder: Path, kind: str) -> Dataset:
+    paths = idx.require(folder)
+
+    def decode() -> Dataset:
+        arrays, digests = idx.read_set(paths)
+        name = known.recognize(digests, folder)
+        train, test = idx.pair_up(arrays, paths)
+        test_labels = str(paths["t10k-labels-idx1-ubyte"])
+        return assemble(train, test, name=name or "", test_labels_from=test_labels)
+
+    dataset = _cached(paths.values(), decode)
+    return dataclasses.replace(
+        dataset,
+        # The same files in another folder are the same entry of the cache.
+        name=dataset.name or _as_name(folder),
+        source=f"{kind} in {folder}",
+    )
+
+
+def _from_tfds(folder: Path) -> Dataset:
+    def decode() -> Dataset:
+        train, test = tfds.read(folder)
+        name = _as_name(folder.parent)
+        return assemble(train, test, name=name, test_labels_from=where)
+
+    where = f"TFDS in {folder.parent.parent}"
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return dataclasses.replace(_cached(files, decode), source=where)
+
+
+def _cached(paths: Iterable[Path], decode: Callable[[], Dataset]) -> Dataset:
+    key = cache.key_of(paths)
+    if (dataset := cache.get(key)) is None:
+        dataset = decode()
+        cache.put(key, dataset)
+    return dataset
+
+
+def _as_name(folder: Path) -> str:
+    """The folder's name, made fit to be part of a file name."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower())
+    return name.strip("-") or "images"

@@ -1,0 +1,173 @@
+"""The command line: `python -m ssl_vae.main --labels=600`."""
+
+import logging
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from ssl_vae import config as recipes
+from ssl_vae.errors import InputError
+
+# JAX and the rest are imported in `main`, after the flags: a mistyped flag and --help
+# are answered at once.
+
+FLAGS = flags.FLAGS
+PROGRAM = "python -m ssl_vae.main"
+T = TypeVar("T")
+
+flags.DEFINE_list(
+    "labels", None, "How many training images keep their label: 600, or 100,600,1000."
+)
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder with the four IDX files of an MNIST-shaped set, or a prepared TFDS tree.",
+)
+flags.DEFINE_string(
+    "workdir",
+    None,
+    "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
+)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Reads the flags; `--config=FILE` may stand anywhere among its overrides.
+
+    Returns:
+      What is left of `argv`: the program's name.
+
+    Raises:
+      InputError: for anything that is not a flag, a field or a value of theirs.
+    """
+    argv, file = _take_config_file(list(argv))
+    config = recipes.load(file)
+    for arg in argv[1:]:
+        name = arg.lstrip("-").removeprefix("no").partition("=")[0]
+        if name.startswith("config."):
+            _check_field(name.removeprefix("config."), config)
+    config_flags.DEFINE_config_dict(
+        "config",
+        config,
+        "Recipe, a file with get_config(); --config.<field>=<value> changes a field.",
+        sys_argv=argv,
+    )
+    FLAGS["config"].default_as_str = f"'{file}'"
+    try:
+        rest = FLAGS(argv)
+    except SystemExit:  # --help and its kin, which absl ends with status 1
+        sys.exit(0)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from None
+    if rest[1:]:
+        raise InputError(f"{rest[1]}: not a flag; flags begin with --")
+    return rest
+
+
+def _take_config_file(argv: list[str]) -> tuple[list[str], str | Path]:
+    """`argv` without `--config=FILE` or `--config FILE`, and the file."""
+    file: str | Path = recipes.recipe_path("m1")
+    rest, args = argv[:1], iter(argv[1:])
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if name.lstrip("-") == "config" and name != "config":
+            file = value if equals else next(args, "")
+        else:
+            rest.append(arg)
+    return rest, file
+
+
+def _check_field(name: str, config: ConfigDict) -> None:
+    known = recipes.flatten(config)
+    if name in known:
+        return
+    if any(field.startswith(f"{name}.") for field in known):
+        raise InputError(f"--config.{name}: a group of fields; set one of them")
+    raise InputError(f"--config.{name}: no such field{recipes.nearest(name, known)}")
+
+
+def _label_counts(texts: Sequence[str]) -> tuple[int, ...]:
+    if not all(re.fullmatch(r"[+-]?\d+", text.strip(), re.A) for text in texts or [""]):
+        given = ",".join(texts)
+        raise InputError(
+            f"--labels={given}: must be whole numbers, such as --labels=100,600"
+        )
+    return tuple(int(text) for text in texts)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the experiment that the flags describe and prints its table."""
+    del argv  # all of it was flags
+    config = FLAGS.config
+    if FLAGS.labels is not None:
+        config.labels = _label_counts(FLAGS.labels)
+    recipes.validate(config)
+    from ssl_vae import experiment  # late: see above
+
+    with _stop_signals() as heard:
+        try:
+            results = experiment.run_experiment(
+                config,
+                FLAGS.workdir,
+                data_dir=FLAGS.data_dir,
+                command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
+                stop=lambda: bool(heard),
+            )
+        except experiment.Stopped as stopped:
+            print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)  # noqa: T201
+            return 128 + signal.SIGTERM
+        except experiment.Diverged as diverged:
+            print(f"error: {diverged}", file=sys.stderr)  # noqa: T201
+            return 1
+    print(results.table(list(config.labels)))  # noqa: T201
+    return 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a second one ends the process at once."""
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, hear)
+    yield heard
+
+
+def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
+    """`function` with bad input turned into one line and exit status 2."""
+
+    def guarded(argv: list[str]) -> T:
+        try:
+            return function(argv)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(2)
+
+    return guarded
+
+
+def run() -> None:
+    """The program: exits with 0 done, 2 bad input, 1 anything else, 143 stopped."""
+    logger = logging.getLogger("ssl_vae")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file
+    app.run(_or_exit(main), flags_parser=_or_exit(parse_flags))
+
+
+if __name__ == "__main__":
+    run()

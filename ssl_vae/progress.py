@@ -1,0 +1,62 @@
+"""Following a run: a bar with the loss on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from tqdm import tqdm
+
+logger = logging.getLogger("ssl_vae")
+
+
+class Progress:
+    """Shows a run's steps; use it with `with`.
+
+    On a terminal a bar with loss, speed and time left. Elsewhere one log line an epoch,
+    so that a log file stays short.
+    """
+
+    def __init__(
+        self, stream: TextIO, *, step: int, steps_per_epoch: int, num_epochs: int
+    ):
+        self._steps_per_epoch, self._num_epochs = steps_per_epoch, num_epochs
+        self._step, self._time = step, time.monotonic()
+        self._plain = not stream.isatty()
+        self._bar = tqdm(
+            desc="training",
+            total=num_epochs * steps_per_epoch,
+            initial=step,
+            unit="step",
+            file=stream,
+            disable=self._plain,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows that `step` steps are done, the last ones with these mean metrics."""
+        self._bar.set_postfix(loss=f"{metrics['loss']:.2f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        if self._plain and step % self._steps_per_epoch == 0:
+            now = time.monotonic()
+            rate = (step - self._step) / (now - self._time)
+            logger.info(
+                "epoch %*d/%d  loss %.2f  %.0f steps/s",
+                len(str(self._num_epochs)),
+                step // self._steps_per_epoch,
+                self._num_epochs,
+                metrics["loss"],
+                rate,
+            )
+            self._step, self._time = step, now

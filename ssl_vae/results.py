@@ -1,0 +1,95 @@
+"""What a run found: results.json in memory, on disk and as a table."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ssl_vae.errors import InputError
+from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
+
+# The reported accuracy of the system that the default recipe rebuilds: one run, one
+# split. github.com/rachnaumesh/Semi-supervised-learning-VAE
+REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Test accuracy of one classifier at one number of labels, over label splits."""
+
+    labels: int
+    classifier: str
+    protocol: str  # "inductive": no training step saw the test images
+    split_seeds: list[int]
+    test_accuracy: list[float]  # in [0, 1], one a split seed
+    test_accuracy_mean: float
+    test_accuracy_std: float  # sample standard deviation over the splits
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's results, with all that is needed to judge and repeat them."""
+
+    format_version: int
+    recipe: str
+    model: str
+    seed: int
+    dataset: dict[str, Any]
+    vae: dict[str, Any]
+    results: list[Row]  # ascending in labels
+    seconds: dict[str, float]  # of the newest command
+    device: str
+    versions: dict[str, str]
+    command: str
+
+    def row(self, num_labels: int) -> Row | None:
+        """The row at `num_labels` labels, if the run has one."""
+        return next((r for r in self.results if r.labels == num_labels), None)
+
+    def save(self, path: Path) -> None:
+        """Writes the file in one rename."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """What `save` wrote, or None where there is no file.
+
+        Raises:
+          InputError: for a file of another format.
+        """
+        if not path.exists():
+            return None
+        content = read_json(path)
+        try:
+            rows = [Row(**row) for row in content["results"]]
+            loaded = cls(**(content | {"results": rows}))
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{path}: not a results file ({error})") from None
+        if loaded.format_version != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: format_version is {loaded.format_version}, this version of"
+                f" ssl_vae reads {FORMAT_VERSION}; choose another --workdir"
+            )
+        return loaded
+
+    def table(self, label_counts: list[int]) -> str:
+        """The rows asked for as text, beside the reported reference if it applies."""
+        head = ["labels", "latent dim", "kernel", "test accuracy %", "sd", "splits"]
+        known = self.dataset["name"] == "fashion_mnist"
+        lines = [[*head, "reported reference %"] if known else head]
+        for row in (r for r in self.results if r.labels in label_counts):
+            line = [
+                str(row.labels),
+                str(self.vae["latent_dim"]),
+                row.classifier.removeprefix("svm_"),
+                f"{100 * row.test_accuracy_mean:.2f}",
+                f"{100 * row.test_accuracy_std:.2f}",
+                str(len(row.split_seeds)),
+            ]
+            reported = REPORTED.get(row.labels)
+            lines.append([*line, f"{100 * reported:.2f}" if reported else "-"])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=False)]
+        return "\n".join(
+            "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=False))
+            for line in lines
+        )

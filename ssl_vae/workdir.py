@@ -1,0 +1,122 @@
+"""The folder of one run: what lies in it under which name, and whose it is."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ssl_vae import config as recipes
+from ssl_vae.errors import InputError
+
+FORMAT_VERSION = 1
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes strict JSON (no NaN) in one rename: never a half-written file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+      InputError: naming the file, when it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not a JSON file ({error}); move it away or choose another"
+            " --workdir"
+        ) from None
+
+
+class Workdir:
+    """Paths of a run's files, and its metrics log."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().absolute()
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.steps = self.path / "steps"  # Orbax, one subfolder a saved step
+        self.weights = self.path / "vae_weights"
+        self.classifier = self.path / "classifier.skops"
+        self.results = self.path / "results.json"
+
+    def check(self) -> None:
+        """Refuses a path that cannot become or be a run's folder; writes nothing.
+
+        Raises:
+          InputError: naming `--workdir` and what is in the way.
+        """
+        there = next(p for p in [self.path, *self.path.parents] if p.exists())
+        if not there.is_dir():
+            raise InputError(f"--workdir={self.path}: {there} is a file, not a folder")
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"--workdir={self.path}: cannot write in {there} ({error.strerror});"
+                " choose a folder of yours"
+            ) from None
+
+    def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
+        """Makes the folder this run's, or checks that it already is.
+
+        Args:
+          config: The whole recipe.
+          dataset: Name, counts and digest of the data.
+
+        Raises:
+          InputError: when another recipe or other data was used here.
+        """
+        mine = {"format_version": FORMAT_VERSION, "config": config, "dataset": dataset}
+        if not self.config.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.config, mine)
+            return
+        theirs, mine = read_json(self.config), json.loads(json.dumps(mine))
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+            raise InputError(
+                f"{self.config}: not a run's config.json; choose another --workdir"
+            )
+        unlike = []
+        if theirs.get("format_version") != FORMAT_VERSION:
+            unlike.append(
+                f"format_version is {theirs.get('format_version')} there and"
+                f" {FORMAT_VERSION} here"
+            )
+        unlike += recipes.differences(theirs["config"], mine["config"])
+        unlike += [
+            f"dataset.{d}"
+            for d in recipes.differences(theirs.get("dataset", {}), mine["dataset"])
+        ]
+        if unlike:
+            raise InputError(
+                f"--workdir={self.path} holds another run: {'; '.join(unlike)};"
+                " choose another --workdir"
+            )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to the metrics log."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def trim_log(self, step: int) -> None:
+        """Drops lines of the metrics log beyond `step`, and a torn last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line + "\n")
+        partial = self.metrics.with_name(self.metrics.name + ".partial")
+        partial.write_text("".join(kept))
+        partial.replace(self.metrics)

@@ -1,0 +1,100 @@
+import pytest
+from ml_collections import ConfigDict
+
+from ssl_vae import config as recipes
+from ssl_vae.errors import InputError
+
+RECIPES = sorted(p.stem for p in recipes.recipe_path("m1").parent.glob("*.py"))
+
+
+@pytest.fixture
+def config():
+    return recipes.load(recipes.recipe_path("m1"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid_and_named_after_its_file(name):
+    config = recipes.load(recipes.recipe_path(name))
+    recipes.validate(config)
+    assert config.recipe == name
+
+
+def test_the_default_recipe_is_the_reported_system(config):
+    assert config.model.to_dict() == {
+        "name": "m1",
+        "latent_dim": 10,
+        "hidden": (600, 600),
+        "kl_weight": 1.0,
+    }
+    assert config.seed == 42
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("model.latent_dim", 0, "whole number from 1"),
+        ("model.hidden", (600, 0), "tuple of whole numbers"),
+        ("model.hidden", (), "tuple of whole numbers"),
+        ("model.kl_weight", -0.1, "number from 0"),
+        ("train.learning_rate", 0.0, "number above 0"),
+        ("train.learning_rate", float("nan"), "number above 0"),
+        ("train.num_epochs", 0, "whole number from 1"),
+        ("seed", -1, "whole number from 0"),
+        ("model.name", "m7", "'m1'"),
+        ("recipe", "../m1", "letters, digits"),
+        ("evaluate_on", "train", "'test' or 'validation'"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(config, field, value, rule):
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=rule) as error:
+        recipes.validate(config)
+    assert f"--config.{field}=" in str(error.value)
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name(config):
+    with config.unlocked():
+        config.model.latent_dims = 3
+    with pytest.raises(InputError, match=r"did you mean --config\.model\.latent_dim\?"):
+        recipes.validate(config)
+
+
+def test_a_missing_field_is_refused(config):
+    with config.unlocked():
+        del config.train.batch_size
+    with pytest.raises(
+        InputError, match=r"--config\.train\.batch_size: the recipe does"
+    ):
+        recipes.validate(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "defines no get_config"),
+        ("def get_config():\n  return {}", "returned a dict"),
+        ("def get_config():\n  return 1 / 0", "raised ZeroDivisionError"),
+        ("def get_config(:", "raised SyntaxError"),
+        ("import no_such_module", "raised ModuleNotFoundError"),
+    ],
+)
+def test_a_bad_recipe_file_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        recipes.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_recipe_file_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(InputError, match=r"no such file; .*configs/m1\.py"):
+        recipes.load(tmp_path / "m1.py")
+
+
+def test_differences_name_the_field_and_both_values(config):
+    old, new = config.to_dict(), ConfigDict(config).to_dict()
+    assert recipes.differences(old, new) == []
+    new["model"] = dict(new["model"], latent_dim=50)
+    new["labels"] = (10,)  # rows of results do not make another run
+    assert recipes.differences(old, new) == ["model.latent_dim is 10 there and 50 here"]

@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from ssl_vae.models import M1
+
+MODEL = M1(pixels=6, latent_dim=1, hidden=(5, 4))
+
+
+@pytest.fixture
+def params():
+    return MODEL.init(jax.random.key(0))
+
+
+@pytest.fixture
+def x():
+    return jax.random.bernoulli(jax.random.key(1), 0.5, (7, 6)).astype(jnp.float32)
+
+
+def dense(params, x):
+    return np.asarray(x) @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+
+
+def mlp(params, x):
+    for layer in sorted(params):
+        x = np.logaddexp(0, dense(params[layer], x))
+    return x
+
+
+def test_the_networks_are_two_softplus_layers_with_linear_heads(params, x):
+    h = mlp(params["encoder"]["MLP_0"], x)
+    mean, logvar = MODEL.encode(params, x)
+    np.testing.assert_allclose(mean, dense(params["encoder"]["mean"], h), atol=1e-5)
+    np.testing.assert_allclose(logvar, dense(params["encoder"]["logvar"], h), atol=1e-5)
+    h = mlp(params["decoder"]["MLP_0"], mean)
+    expected = dense(params["decoder"]["logits"], h)
+    np.testing.assert_allclose(MODEL.decode(params, mean), expected, atol=1e-5)
+
+
+def test_the_decoder_mirrors_the_encoder(params):
+    widths = [layer["kernel"].shape for layer in params["decoder"]["MLP_0"].values()]
+    assert sorted(widths) == [(1, 4), (4, 5)]
+
+
+def test_elbo_terms_are_one_per_image_with_their_signs(params, x):
+    terms = MODEL.elbo(params, x, key=jax.random.key(2))
+    assert terms.log_likelihood.shape == terms.kl.shape == (7,)
+    assert (terms.log_likelihood <= 0).all()
+    assert (terms.kl >= 0).all()
+    np.testing.assert_array_equal(terms.elbo, terms.log_likelihood - terms.kl)
+
+
+def log_evidence(params, x):
+    """Log p(x) by quadrature over the one latent dimension."""
+    z, weights = np.polynomial.hermite_e.hermegauss(200)
+    logits = np.asarray(MODEL.decode(params, jnp.asarray(z[:, None], jnp.float32)))
+    probs = scipy.special.expit(logits.astype(np.float64))
+    likelihood = scipy.stats.bernoulli.logpmf(np.asarray(x)[:, None], probs).sum(-1)
+    return scipy.special.logsumexp(likelihood, b=weights / np.sqrt(2 * np.pi), axis=-1)
+
+
+def mean_elbo(params, x, draws):
+    keys = jax.random.split(jax.random.key(3), draws)
+    elbo = jax.vmap(lambda key: MODEL.elbo(params, x, key=key).elbo)(keys)
+    return elbo.mean(0), elbo.std(0) / np.sqrt(draws)
+
+
+def test_elbo_is_a_lower_bound_on_the_log_evidence(params, x):
+    elbo, error = mean_elbo(params, x, draws=2000)
+    assert (elbo < log_evidence(params, x) + 4 * error).all()
+
+
+def test_elbo_is_the_log_evidence_when_the_decoder_ignores_z_and_q_is_the_prior(x):
+    params = jax.tree.map(jnp.zeros_like, MODEL.init(jax.random.key(0)))
+    terms = MODEL.elbo(params, x, key=jax.random.key(2))
+    np.testing.assert_allclose(terms.elbo, log_evidence(params, x), rtol=1e-5)
+    np.testing.assert_allclose(terms.elbo, -6 * np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.1])
+def test_loss_is_the_batch_mean_with_the_kl_weighted(params, x, kl_weight):
+    model = M1(pixels=6, latent_dim=1, hidden=(5, 4), kl_weight=kl_weight)
+    key = jax.random.key(2)
+    terms = MODEL.elbo(params, x, key=key)
+    loss, metrics = model.loss(params, x, key=key)
+    expected = np.mean(kl_weight * terms.kl - terms.log_likelihood)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert metrics.keys() == {"loss", "log_likelihood", "kl"}
+
+
+def test_features_are_the_posterior_means(params, x):
+    np.testing.assert_array_equal(MODEL.features(params, x), MODEL.encode(params, x)[0])
+
+
+def test_gradients_are_finite_when_the_networks_are_extreme(params, x):
+    params = jax.tree.map(lambda p: 30 * p, params)
+    grads = jax.grad(lambda p: MODEL.loss(p, x, key=jax.random.key(2))[0])(params)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))

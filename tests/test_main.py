@@ -1,0 +1,153 @@
+"""The command line as a user meets it: a process, its exit status and its words."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TINY = [
+    "--config.model.hidden=(16,)",
+    "--config.train.batch_size=20",
+    "--config.num_splits=2",
+]
+
+
+def command(*args):
+    return [sys.executable, "-m", "ssl_vae.main", *map(str, args)]
+
+
+def run(*args, cwd):
+    return subprocess.run(
+        command(*args), cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "raises.py").write_text(
+        "def get_config():\n    raise OSError('no disk')\n"
+    )
+    (folder / "file").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--lables=600"], "labels"),
+        (["--labels=many"], "--labels=many: must be whole numbers"),
+        (["--labels=1.5"], "--labels=1.5: must be whole numbers"),
+        (["--labels="], "--labels=: must be whole numbers"),
+        (["600"], "600: not a flag"),
+        (["--config.model.latent=3"], "did you mean --config.model.latent_dim?"),
+        (["--config.epochs=3"], "did you mean --config.train.num_epochs?"),
+        (["--config.model=3"], "--config.model: a group of fields"),
+        (
+            ["--config.model.latent_dim=0"],
+            "--config.model.latent_dim=0: must be a whole",
+        ),
+        (["--config.model.latent_dim=many"], "config.model.latent_dim"),
+        (["--config.model.latent_dim=2.5"], "config.model.latent_dim"),
+        (
+            ["--config.model.hidden=(6,0)"],
+            "--config.model.hidden=(6, 0): must be a tuple",
+        ),
+        (
+            ["--config.train.learning_rate=-1"],
+            "--config.train.learning_rate=-1.0: must",
+        ),
+        (["--config.model.name=m9"], "--config.model.name='m9': must be 'm1'"),
+        (["--config=missing.py"], "--config=missing.py: no such file"),
+        (
+            ["--config=raises.py"],
+            "--config=raises.py: the file raised OSError: no disk",
+        ),
+        (["--config"], "--config=: no such file"),
+    ],
+)
+def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):
+    start = time.monotonic()
+    done = run(*args, cwd=tmp)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert time.monotonic() - start < 30  # and not after loading JAX and the data
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data_dir=nowhere"], "nowhere"),
+        (["--workdir=file"], "is a file, not a folder"),
+        (["--labels=7"], "--labels=7: "),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_status_2(tmp, small_data, args, message):
+    # A flag that comes later wins, as on any command line.
+    done = run(f"--data_dir={small_data}", "--labels=8", *TINY, *args, cwd=tmp)
+    assert done.returncode == 2, done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in done.stderr
+    assert not (tmp / "checkpoints").exists()
+
+
+def test_help_names_the_flags_and_exits_with_0(tmp):
+    done = run("--help", cwd=tmp)
+    assert done.returncode == 0
+    for flag in ("--labels", "--config", "--data_dir", "--workdir"):
+        assert flag in done.stdout
+
+
+def test_a_run_prints_its_table_and_the_same_command_repeats_it(small_data, tmp_path):
+    args = ["--labels=8,40", f"--data_dir={small_data}", "--workdir=run", *TINY]
+    args += ["--config.train.num_epochs=2", f"--config={recipe_file(tmp_path)}"]
+    first = run(*args, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    lines = first.stdout.splitlines()
+    assert "test accuracy" in lines[0]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["8", "3", "rbf"],
+        ["40", "3", "rbf"],
+    ]
+    assert "Traceback" not in first.stderr
+    again = run(*args, cwd=tmp_path)
+    assert again.stdout == first.stdout
+    assert "finished" in again.stderr
+
+
+def recipe_file(folder):
+    """A recipe of the user's own, built on one of the project's."""
+    path = folder / "mine.py"
+    path.write_text(
+        "from ssl_vae import config\n"
+        "def get_config():\n"
+        "    mine = config.load(config.recipe_path('m1'))\n"
+        "    mine.recipe, mine.model.latent_dim = 'mine', 3\n"
+        "    return mine\n"
+    )
+    return path
+
+
+def test_sigterm_saves_the_state_and_exits_with_143(small_data, tmp_path):
+    args = ["--labels=8", f"--data_dir={small_data}", "--workdir=run", *TINY]
+    args += ["--config.train.num_epochs=1000000"]
+    log = tmp_path / "run" / "metrics.jsonl"
+    with subprocess.Popen(
+        command(*args), cwd=tmp_path, stderr=subprocess.PIPE
+    ) as process:
+        while not (log.exists() and log.stat().st_size):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"stopped: saved at step" in stderr
+    assert b"Traceback" not in stderr
+    assert any((tmp_path / "run" / "steps").iterdir())

@@ -1,0 +1,61 @@
+import pickle
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.svm import SVC
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from ssl_vae.classifiers import svm
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3, dtype=np.int32), 20)
+    scales = np.array([1, 100], np.float32)
+    features = scales * rng.normal(labels[:, None], 0.5, (60, 2)).astype(np.float32)
+    return features, labels
+
+
+def test_without_scaling_it_is_scikit_learns_rbf_svm(data):
+    ours = svm.fit_svm(*data, C=2.0, standardize=False)
+    theirs = SVC(kernel="rbf", C=2.0, gamma="scale").fit(*data)
+    np.testing.assert_array_equal(ours.predict(data[0]), theirs.predict(data[0]))
+
+
+def test_with_scaling_the_units_of_a_feature_do_not_matter(data):
+    features, labels = data
+    shrunk = svm.fit_svm(features, labels, C=1.0, standardize=True)
+    blown_up = svm.fit_svm(features * [1000, 1], labels, C=1.0, standardize=True)
+    np.testing.assert_allclose(
+        shrunk.decision_function(features),
+        blown_up.decision_function(features * [1000, 1]),
+        atol=1e-3,
+    )
+
+
+def test_a_saved_classifier_predicts_the_same(data, tmp_path):
+    fitted = svm.fit_svm(*data, C=1.0, standardize=True)
+    svm.save_svm(fitted, tmp_path / "classifier.skops")
+    loaded = svm.load_svm(tmp_path / "classifier.skops")
+    np.testing.assert_array_equal(
+        loaded.decision_function(data[0]), fitted.decision_function(data[0])
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["classifier.skops"]
+
+
+class Stranger:
+    """A type that has no place in a classifier's file."""
+
+
+def test_a_file_with_another_type_is_refused(tmp_path):
+    skops.io.dump(Stranger(), tmp_path / "classifier.skops")
+    with pytest.raises(UntrustedTypesFoundException):
+        svm.load_svm(tmp_path / "classifier.skops")
+
+
+def test_a_pickle_is_refused(tmp_path):
+    (tmp_path / "classifier.skops").write_bytes(pickle.dumps({}))
+    with pytest.raises(Exception, match="not a zip file"):
+        svm.load_svm(tmp_path / "classifier.skops")
