@@ -158,13 +158,21 @@ def validate(config: ConfigDict) -> None:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What makes two runs different, one phrase a field; rows of results aside."""
-    before, now = flatten(old), flatten(new)
-    missing = object()
+    """What makes two runs different, one phrase a field; rows of results aside.
+
+    Args:
+      old: Content of one run's config.json.
+      new: Content of the other's.
+    """
+    before, now = (
+        {name.removeprefix("config."): value for name, value in flatten(run).items()}
+        for run in (old, new)
+    )
+    absent = "absent"
     return [
-        f"{field} is {before.get(field, 'absent')!r} there and"
-        f" {now.get(field, 'absent')!r} here"
+        f"{field} is {before.get(field, absent)!r} there and"
+        f" {now.get(field, absent)!r} here"
         for field in sorted(before.keys() | now.keys())
         if field not in ROW_FIELDS
-        and before.get(field, missing) != now.get(field, missing)
+        and before.get(field, absent) != now.get(field, absent)
     ]

@@ -1,12 +1,9 @@
 """`run_experiment`: the one place where data, model, training and classifier meet."""
 
-import logging
 import math
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,49 +16,26 @@ import optax
 from ml_collections import ConfigDict
 from sklearn.pipeline import Pipeline
 
-from ssl_vae import checkpoint, datasets, evaluate, models, report, train
-from ssl_vae import config as recipes
+from ssl_vae import checkpoint, evaluate, models, report, train
 from ssl_vae.classifiers import svm
-from ssl_vae.datasets import Dataset
-from ssl_vae.labels import check_num_labels, choose_labeled
-from ssl_vae.models.m1 import M1, Params
+from ssl_vae.clock import Clock
+from ssl_vae.labels import choose_labeled
+from ssl_vae.models import M1
+from ssl_vae.models.m1 import Params
+from ssl_vae.plan import Plan, make_plan
 from ssl_vae.progress import Progress
 from ssl_vae.results import Results, Row
-from ssl_vae.workdir import FORMAT_VERSION, Workdir
+from ssl_vae.workdir import FORMAT_VERSION
 
-logger = logging.getLogger("ssl_vae")
-
-VALIDATION_IMAGES = 10_000
 PACKAGES = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn"]
 
 
 class Stopped(Exception):
-    """Training was asked to stop; its state is saved and the same call goes on."""
+    """The run was asked to stop; what it had is saved and the same call goes on."""
 
 
 class Diverged(ArithmeticError):
     """Training met a loss that is not a finite number; the last good state is kept."""
-
-
-class Clock:
-    """Seconds spent in each named part of a run."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        parts = ["data", "compile", "train", "features", "classifier"]
-        self._seconds = dict.fromkeys(parts, 0.0)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Adds the time inside the `with` to the part."""
-        start = time.monotonic()
-        yield
-        self._seconds[name] += time.monotonic() - start
-
-    def read(self) -> dict[str, float]:
-        """Seconds by part, and the total since the clock was made."""
-        seconds = self._seconds | {"total": time.monotonic() - self._start}
-        return {name: round(value, 2) for name, value in seconds.items()}
 
 
 def run_experiment(
@@ -84,7 +58,7 @@ def run_experiment(
         checkpoints/<recipe>-<dataset>-seed<seed>.
       data_dir: Where the data lies, see `datasets.load`.
       command: How the run was started, for results.json.
-      stop: Asked about once a second while training; True saves the state and stops.
+      stop: Asked about once a second; True saves the state and stops.
 
     Returns:
       The content of results.json.
@@ -95,40 +69,42 @@ def run_experiment(
       Diverged: when the loss is not finite.
     """
     clock = Clock()
-    recipe = _resolve(config)
-    if workdir is not None:
-        Workdir(workdir).check()
     with clock.part("data"):
-        data = _load_data(recipe, data_dir)
-    run = Workdir(workdir or _default_workdir(recipe, data))
-    run.check()
-    run.claim(recipe.to_dict(), _describe(data))
-    logger.info("workdir: %s", run.path)
+        plan = make_plan(config, workdir, data_dir)
+    if plan.finished:
+        return plan.finished
+    return carry_out(plan, clock=clock, command=command, stop=stop)
 
-    before = Results.load(run.results)
-    missing = _missing_rows(recipe, before)
-    if before and not missing:
-        logger.info("this run is finished: its stored numbers follow")
-        return before
 
+def carry_out(
+    plan: Plan, *, clock: Clock, command: str, stop: Callable[[], bool]
+) -> Results:
+    """What a plan leaves to be done, see `run_experiment`."""
+    recipe, data, run = plan.recipe, plan.data, plan.workdir
+    mesh = train.data_mesh()
+    train.check_batch_size(recipe.train.batch_size, mesh)
+    run.claim(recipe.to_dict(), plan.dataset)
     model = models.build(pixels=data.train_images[0].size, **recipe.model)
     images = _to_device(data.train_images), _to_device(data.test_images)
-    params = _trained_params(recipe, model, images[0], run, clock, stop)
+
+    params = _trained_params(plan, model, images[0], mesh, clock, stop)
     with clock.part("features"):
-        vae, features = _measure_vae(recipe, model, params, *images)
+        vae, features = _measure_vae(plan, model, params, *images)
     with clock.part("classifier"):
-        rows, classifier = _fit_classifiers(recipe, missing, data, *features, stop)
-    if not before or missing[-1] >= before.results[-1].labels:
+        rows, classifier = _fit_classifiers(plan, *features, stop)
+    before = plan.before.results if plan.before else []
+    if not before or rows[-1].labels >= before[-1].labels:
         svm.save_svm(classifier, run.classifier)
     report.save_pictures(run.path, model, params, data, features[1])
+    by_labels = {row.labels: row for row in [*before, *rows]}
     results = Results(
         format_version=FORMAT_VERSION,
         recipe=recipe.recipe,
         model=recipe.model.name,
         seed=recipe.seed,
-        dataset=_describe(data),
+        dataset=plan.dataset,
         vae=vae,
-        results=_merge_rows(before, rows),
+        results=[by_labels[n] for n in sorted(by_labels)],
         seconds=clock.read(),
         device=f"{jax.default_backend()} x{jax.device_count()}",
         versions={name: metadata.version(name) for name in PACKAGES}
@@ -139,126 +115,61 @@ def run_experiment(
     return results
 
 
-def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
-    """A checked recipe from whatever the caller named it by."""
-    if isinstance(config, ConfigDict):
-        recipe = config
-    else:
-        recipe = recipes.load(recipes.recipe_path("m1"))
-        if config is not None:
-            recipe.labels = (config,) if isinstance(config, int) else tuple(config)
-    recipes.validate(recipe)
-    return recipe
-
-
-def _load_data(config: ConfigDict, data_dir: str | Path | None) -> Dataset:
-    """The recipe's images, after checking that its numbers fit them."""
-    data = datasets.load(config.dataset, data_dir)
-    if config.evaluate_on == "validation":
-        data = data.holdout(VALIDATION_IMAGES)
-    for num_labels in config.labels:
-        check_num_labels(data.train_labels, num_labels)
-    train.check_batch_size(config.train.batch_size, len(data.train_images))
-    logger.info(
-        "data: %s, %d training and %d test images of %s, %d classes (%s)",
-        data.name,
-        len(data.train_images),
-        len(data.test_images),
-        " x ".join(str(size) for size in data.train_images.shape[1:]),
-        data.num_classes,
-        data.source,
-    )
-    return data
-
-
-def _default_workdir(config: ConfigDict, data: Dataset) -> Path:
-    return Path("checkpoints") / f"{config.recipe}-{data.name}-seed{config.seed}"
-
-
-def _describe(data: Dataset) -> dict[str, Any]:
-    return {
-        "name": data.name,
-        "train": len(data.train_images),
-        "test": len(data.test_images),
-        "sha256": data.sha256,
-    }
-
-
-def _missing_rows(config: ConfigDict, before: Results | None) -> list[int]:
-    """The numbers of labels asked for that the run has not measured on all splits."""
-
-    def known(num_labels: int) -> bool:
-        row = before.row(num_labels) if before else None
-        return row is not None and len(row.split_seeds) == config.num_splits
-
-    return sorted({n for n in config.labels if not known(n)})
-
-
-def _merge_rows(before: Results | None, rows: list[Row]) -> list[Row]:
-    """New rows take the place of old ones for the same number of labels."""
-    by_labels = {r.labels: r for r in [*(before.results if before else []), *rows]}
-    return [by_labels[n] for n in sorted(by_labels)]
-
-
 def _to_device(images: np.ndarray) -> jax.Array:
     """uint8 images [N, H, W, C] -> float32 pixels in [0, 1], [N, H * W * C]."""
     return jnp.asarray(images.reshape(len(images), -1)).astype(jnp.float32) / 255
 
 
 def _trained_params(
-    config: ConfigDict,
+    plan: Plan,
     model: M1,
     images: jax.Array,
-    run: Workdir,
+    mesh: jax.sharding.Mesh,
     clock: Clock,
     stop: Callable[[], bool],
 ) -> Params:
     """The run's final weights: read, or trained on from its newest checkpoint."""
-    key_init, key = jax.random.split(jax.random.key(config.seed))
+    key_init, key = jax.random.split(jax.random.key(plan.recipe.seed))
     params = model.init(key_init)
-    if run.weights.exists():
-        return checkpoint.load_weights(run.weights, params)
-    tx = optax.adam(config.train.learning_rate)
-    with checkpoint.Checkpoints(run.steps) as checkpoints:
+    if plan.workdir.weights.exists():
+        return checkpoint.load_weights(plan.workdir.weights, params)
+    tx = optax.adam(plan.recipe.train.learning_rate)
+    with checkpoint.Checkpoints(plan.workdir.steps) as checkpoints:
         fresh = train.init_state(params, tx)
         state = checkpoints.restore(fresh) or fresh
-        run.trim_log(int(state.step))
+        plan.workdir.trim_log(int(state.step))
         with clock.part("compile"):
             advance = train.compile_steps(
                 state,
                 images,
                 key,
-                batch_size=config.train.batch_size,
+                batch_size=plan.recipe.train.batch_size,
                 loss_fn=model.loss,
                 tx=tx,
-                mesh=train.data_mesh(),
+                mesh=mesh,
             )
         with clock.part("train"):
-            state = _fit(config, advance, state, len(images), run, checkpoints, stop)
-    checkpoint.save_weights(run.weights, state.params)
+            state = _fit(plan, advance, state, checkpoints, stop)
+    checkpoint.save_weights(plan.workdir.weights, state.params)
     return state.params
 
 
 def _fit(
-    config: ConfigDict,
+    plan: Plan,
     advance: train.Advance,
     first: train.TrainState,
-    num_images: int,
-    run: Workdir,
     checkpoints: checkpoint.Checkpoints,
     stop: Callable[[], bool],
 ) -> train.TrainState:
     """The state after the last epoch; logs, shows and saves on the way."""
-    steps_per_epoch = num_images // config.train.batch_size
-    num_steps = config.train.num_epochs * steps_per_epoch
-    save_every = config.train.checkpoint_every * steps_per_epoch
+    state, num_steps = first, plan.num_steps
+    save_every = plan.recipe.train.checkpoint_every * plan.steps_per_epoch
     with Progress(
         sys.stderr,
         step=int(first.step),
-        steps_per_epoch=steps_per_epoch,
-        num_epochs=config.train.num_epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        num_epochs=plan.recipe.train.num_epochs,
     ) as progress:
-        state = first
         for state, metrics in train.fit(advance, first, num_steps=num_steps):
             step = int(state.step)
             if not math.isfinite(metrics["loss"]):
@@ -266,7 +177,7 @@ def _fit(
                     f"the loss is {metrics['loss']} at step {step}; try a smaller"
                     " --config.train.learning_rate in another --workdir"
                 )
-            run.log({"step": step} | metrics)
+            plan.workdir.log({"step": step} | metrics)
             progress.update(step, metrics)
             stopped = stop()
             if stopped or step % save_every == 0:
@@ -277,7 +188,7 @@ def _fit(
 
 
 def _measure_vae(
-    config: ConfigDict,
+    plan: Plan,
     model: M1,
     params: Params,
     train_images: jax.Array,
@@ -289,14 +200,13 @@ def _measure_vae(
         np.asarray(evaluate.map_images(features, images))
         for images in (train_images, test_images)
     )
-    # Not a key of training's: fold_in leaves those that `split` gave alone.
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    # Not a key of training's: those came from `split`.
+    key = jax.random.fold_in(jax.random.key(plan.recipe.seed), 2)
     vae = {
-        "latent_dim": config.model.latent_dim,
+        "latent_dim": model.latent_dim,
         "active_units": evaluate.active_units(test_features),
-        "epochs": config.train.num_epochs,
-        "steps": config.train.num_epochs
-        * (len(train_images) // config.train.batch_size),
+        "epochs": plan.recipe.train.num_epochs,
+        "steps": plan.num_steps,
         "test_elbo": evaluate.mean_elbo(
             lambda x, key: model.elbo(params, x, key=key).elbo, test_images, key=key
         ),
@@ -305,36 +215,32 @@ def _measure_vae(
 
 
 def _fit_classifiers(
-    config: ConfigDict,
-    label_counts: list[int],
-    data: Dataset,
+    plan: Plan,
     train_features: np.ndarray,
     test_features: np.ndarray,
     stop: Callable[[], bool],
 ) -> tuple[list[Row], Pipeline]:
-    """A row per number of labels, and the classifier of the last one's first split."""
-    split_seeds = list(range(config.num_splits))
-    settings = {k: v for k, v in config.classifier.items() if k != "name"}
+    """A row per missing number of labels, and the last one's classifier of split 0."""
+    data, settings = plan.data, plan.recipe.classifier.to_dict()
+    name = settings.pop("name")
+    split_seeds = list(range(plan.recipe.num_splits))
     rows = []
-    for num_labels in label_counts:
+    for num_labels in plan.missing:
         classifiers = []
         for split_seed in split_seeds:
             if stop():
                 raise Stopped(f"in the classifiers for {num_labels} labels")
-            labeled = choose_labeled(
+            rows_chosen = choose_labeled(
                 data.train_labels, num_labels, split_seed=split_seed
             )
-            classifiers.append(
-                svm.fit_svm(
-                    train_features[labeled], data.train_labels[labeled], **settings
-                )
-            )
+            labeled = train_features[rows_chosen], data.train_labels[rows_chosen]
+            classifiers.append(svm.fit_svm(*labeled, **settings))
         accuracy = [c.score(test_features, data.test_labels) for c in classifiers]
         mean, std = evaluate.summarize(accuracy)
         rows.append(
             Row(
                 labels=num_labels,
-                classifier=config.classifier.name,
+                classifier=name,
                 protocol="inductive",
                 split_seeds=split_seeds,
                 test_accuracy=accuracy,

@@ -15,10 +15,12 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from ssl_vae import config as recipes
+from ssl_vae.clock import Clock
 from ssl_vae.errors import InputError
+from ssl_vae.plan import Plan, make_plan
+from ssl_vae.results import Results
 
-# JAX and the rest are imported in `main`, after the flags: a mistyped flag and --help
-# are answered at once.
+# JAX and scikit-learn take seconds to import: only after all checks.
 
 FLAGS = flags.FLAGS
 PROGRAM = "python -m ssl_vae.main"
@@ -109,26 +111,32 @@ def main(argv: Sequence[str]) -> int:
     config = FLAGS.config
     if FLAGS.labels is not None:
         config.labels = _label_counts(FLAGS.labels)
-    recipes.validate(config)
+    clock = Clock()
+    with clock.part("data"):
+        plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
+    results = plan.finished or _carry_out(plan, clock)
+    print(results.table(list(config.labels)))  # noqa: T201
+    return 0
+
+
+def _carry_out(plan: Plan, clock: Clock) -> Results:
+    """The experiment, which a signal stops in good order."""
     from ssl_vae import experiment  # late: see above
 
     with _stop_signals() as heard:
         try:
-            results = experiment.run_experiment(
-                config,
-                FLAGS.workdir,
-                data_dir=FLAGS.data_dir,
+            return experiment.carry_out(
+                plan,
+                clock=clock,
                 command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
                 stop=lambda: bool(heard),
             )
         except experiment.Stopped as stopped:
             print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)  # noqa: T201
-            return 128 + signal.SIGTERM
+            sys.exit(128 + signal.SIGTERM)
         except experiment.Diverged as diverged:
             print(f"error: {diverged}", file=sys.stderr)  # noqa: T201
-            return 1
-    print(results.table(list(config.labels)))  # noqa: T201
-    return 0
+            sys.exit(1)
 
 
 @contextmanager

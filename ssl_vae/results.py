@@ -74,7 +74,11 @@ class Results:
 
     def table(self, label_counts: list[int]) -> str:
         """The rows asked for as text, beside the reported reference if it applies."""
-        head = ["labels", "latent dim", "kernel", "test accuracy %", "sd", "splits"]
+        held_out = (
+            "validation" if self.dataset["name"].endswith("-validation") else "test"
+        )
+        accuracy = f"{held_out} accuracy %"
+        head = ["labels", "latent dim", "kernel", accuracy, "sd", "splits"]
         known = self.dataset["name"] == "fashion_mnist"
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):

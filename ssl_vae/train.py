@@ -122,21 +122,16 @@ def steps_per_scan(steps_per_epoch: int) -> int:
     return next(n for n in candidates if steps_per_epoch % n == 0)
 
 
-def check_batch_size(batch_size: int, num_images: int) -> None:
-    """Refuses a batch that exceeds the data or that the devices cannot share evenly.
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices cannot share evenly.
 
     Raises:
       InputError: with both numbers.
     """
-    if batch_size > num_images:
-        raise InputError(
-            f"--config.train.batch_size={batch_size}: there are {num_images} training"
-            " images"
-        )
-    if batch_size % jax.device_count():
+    if batch_size % mesh.size:
         raise InputError(
             f"--config.train.batch_size={batch_size}: must be a multiple of the"
-            f" {jax.device_count()} devices"
+            f" {mesh.size} devices"
         )
 
 

@@ -63,42 +63,35 @@ class Workdir:
                 " choose a folder of yours"
             ) from None
 
-    def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
-        """Makes the folder this run's, or checks that it already is.
+    def check_owner(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
+        """Refuses a folder that holds a run of another recipe or on other data.
 
         Args:
           config: The whole recipe.
           dataset: Name, counts and digest of the data.
 
         Raises:
-          InputError: when another recipe or other data was used here.
+          InputError: with the differences.
         """
-        mine = {"format_version": FORMAT_VERSION, "config": config, "dataset": dataset}
         if not self.config.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.config, mine)
             return
-        theirs, mine = read_json(self.config), json.loads(json.dumps(mine))
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+        theirs, mine = read_json(self.config), _identity(config, dataset)
+        if not isinstance(theirs, dict) or theirs.keys() != mine.keys():
             raise InputError(
                 f"{self.config}: not a run's config.json; choose another --workdir"
             )
-        unlike = []
-        if theirs.get("format_version") != FORMAT_VERSION:
-            unlike.append(
-                f"format_version is {theirs.get('format_version')} there and"
-                f" {FORMAT_VERSION} here"
-            )
-        unlike += recipes.differences(theirs["config"], mine["config"])
-        unlike += [
-            f"dataset.{d}"
-            for d in recipes.differences(theirs.get("dataset", {}), mine["dataset"])
-        ]
+        unlike = recipes.differences(theirs, mine)
         if unlike:
             raise InputError(
                 f"--workdir={self.path} holds another run: {'; '.join(unlike)};"
                 " choose another --workdir"
             )
+
+    def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
+        """Makes the folder this run's; to be called after the checks."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config.exists():
+            write_json(self.config, _identity(config, dataset))
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the metrics log."""
@@ -120,3 +113,13 @@ class Workdir:
         partial = self.metrics.with_name(self.metrics.name + ".partial")
         partial.write_text("".join(kept))
         partial.replace(self.metrics)
+
+
+def _identity(config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run this run: the content of config.json."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "config": config,
+        "dataset": dataset,
+    }
+    return json.loads(json.dumps(content))  # tuples become lists, as in the file

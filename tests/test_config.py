@@ -94,7 +94,9 @@ def test_a_missing_recipe_file_is_refused_with_those_there_are(tmp_path):
 
 def test_differences_name_the_field_and_both_values(config):
     old, new = config.to_dict(), ConfigDict(config).to_dict()
-    assert recipes.differences(old, new) == []
+    assert recipes.differences({"config": old}, {"config": new}) == []
     new["model"] = dict(new["model"], latent_dim=50)
     new["labels"] = (10,)  # rows of results do not make another run
-    assert recipes.differences(old, new) == ["model.latent_dim is 10 there and 50 here"]
+    assert recipes.differences({"config": old}, {"config": new}) == [
+        "model.latent_dim is 10 there and 50 here"
+    ]

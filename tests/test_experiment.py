@@ -149,7 +149,7 @@ def test_the_default_workdir_is_named_after_recipe_data_and_seed(
 
 
 def test_a_validation_run_never_sees_the_test_images(small_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("ssl_vae.experiment.VALIDATION_IMAGES", 40)
+    monkeypatch.setattr("ssl_vae.plan.VALIDATION_IMAGES", 40)
     config = recipe(**{"train.num_epochs": 1, "evaluate_on": "validation"})
     results = run_experiment(config, tmp_path, data_dir=small_data)
     assert results.dataset["name"] == "corners-validation"

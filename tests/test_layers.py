@@ -9,11 +9,11 @@ import ssl_vae
 
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
-    ["errors", "distributions"],
+    ["errors", "distributions", "clock"],
     ["networks", "datasets", "labels", "config"],
     ["models", "classifiers", "workdir"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
-    ["report"],
+    ["report", "plan"],
     ["experiment"],
     ["main"],
 ]

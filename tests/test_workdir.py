@@ -13,8 +13,9 @@ DATASET = {"name": "corners", "sha256": "aa"}
 def test_a_new_folder_is_claimed_and_the_same_run_comes_back(tmp_path):
     run = Workdir(tmp_path / "a" / "run")
     run.check()
+    run.check_owner(CONFIG, DATASET)
     run.claim(CONFIG, DATASET)
-    run.claim(CONFIG | {"labels": (600,)}, DATASET)
+    run.check_owner(CONFIG | {"labels": (600,)}, DATASET)
     assert json.loads(run.config.read_text())["config"]["seed"] == 42
 
 
@@ -24,7 +25,7 @@ def test_another_run_is_refused_with_the_differences(tmp_path):
     before = run.config.read_bytes()
     other = CONFIG | {"seed": 1, "model": {"latent_dim": 50, "hidden": (6, 6)}}
     with pytest.raises(InputError) as error:
-        run.claim(other, DATASET | {"sha256": "bb"})
+        run.check_owner(other, DATASET | {"sha256": "bb"})
     for part in (
         "seed is 42 there and 1 here",
         "model.latent_dim is 10 there and 50 here",
@@ -40,7 +41,7 @@ def test_a_config_json_that_is_none_of_ours_is_refused(tmp_path, text):
     run = Workdir(tmp_path)
     run.config.write_text(text)
     with pytest.raises(InputError, match=r"config\.json: not a"):
-        run.claim(CONFIG, DATASET)
+        run.check_owner(CONFIG, DATASET)
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
