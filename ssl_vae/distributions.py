@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 
 def softplus(x: jax.Array) -> jax.Array:
-    """The function log(1 + exp(x)), elementwise; finite for every finite x."""
-    # One exp and one log1p; `jax.nn.softplus` goes through `logaddexp`, whose guards
-    # against infinities cost more than the function itself.
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    """The function log(1 + exp(x)), elementwise, to an absolute 2e-7 * (1 + |x|)."""
+    # A tenth of a training step goes to this function. `jax.nn.softplus` also guards
+    # infinities and small values that no layer can tell from 0. (x + |x|) / 2 is the
+    # positive part with the slope 1/2 at 0, which `maximum` would not have.
+    magnitude = jnp.abs(x)
+    return 0.5 * (x + magnitude) + jnp.log(1 + jnp.exp(-magnitude))
 
 
 def bernoulli_log_prob(logits: jax.Array, x: jax.Array) -> jax.Array:
