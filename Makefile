@@ -11,7 +11,7 @@ ARGS ?=
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-run: $(VENV)/.run data  ## the main job: data, training, accuracy (LABELS=600 ARGS=...)
+run: $(VENV)/.run $(if $(findstring --data_dir,$(ARGS)),,data)  ## the main job: data, training, accuracy (LABELS=600 ARGS=...)
 	$(BIN)/python -m ssl_vae.main --labels=$(LABELS) $(ARGS)
 
 test: $(VENV)/.dev lint  ## lint, types and all tests

@@ -54,7 +54,6 @@ def jax_steps(batch_size: int, num_steps: int) -> Callable[[], None]:
 
     model = models.build(pixels=PIXELS, **RECIPE.model)
     tx, mesh = optax.adam(RECIPE.train.learning_rate), train.data_mesh()
-    train.MIN_STEPS_PER_SCAN = num_steps
     state = train.init_state(model.init(jax.random.key(0)), tx)
     advance = train.compile_steps(
         state,
@@ -64,6 +63,7 @@ def jax_steps(batch_size: int, num_steps: int) -> Callable[[], None]:
         loss_fn=model.loss,
         tx=tx,
         mesh=mesh,
+        steps_per_scan=num_steps,
     )
 
     def steps() -> None:
@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     for batch_size in args.batch or [100, 200]:
+        if (60_000 // batch_size) % args.steps:
+            parser.error(f"--steps must divide the {60_000 // batch_size} of an epoch")
         if args.serve:
             serve(args.serve, batch_size, args.steps)
         else:

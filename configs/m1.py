@@ -28,6 +28,6 @@ def get_config() -> ConfigDict:
                 "learning_rate": 1e-3,
                 "checkpoint_every": 2,
             },
-            "classifier": {"name": "svm_rbf", "C": 1.0, "standardize": False},
+            "classifier": {"name": "svm_rbf", "C": 2.0, "standardize": False},
         }
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -61,9 +60,9 @@ class Checkpoints:
 
 
 def save_weights(folder: Path, params: Any) -> None:
-    """Writes final weights; replaces what is there in one rename."""
+    """Writes final weights to a temporary name, renamed when whole."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), params, force=True)
+        checkpointer.save(folder.absolute(), params)
 
 
 def load_weights(folder: Path, template: Any) -> Any:
@@ -73,4 +72,4 @@ def load_weights(folder: Path, template: Any) -> Any:
       ValueError: when shapes or names on disk differ from the template's.
     """
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.absolute(), jax.eval_shape(lambda: template))
+        return checkpointer.restore(folder.absolute(), template)

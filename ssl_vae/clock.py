@@ -20,7 +20,7 @@ class Clock:
         yield
         self._seconds[name] += time.monotonic() - start
 
-    def read(self) -> dict[str, float]:
-        """Seconds by part, and the total since the clock was made."""
+    def read(self, before: dict[str, float]) -> dict[str, float]:
+        """Seconds by part and in total, those of earlier commands `before` included."""
         seconds = self._seconds | {"total": time.monotonic() - self._start}
-        return {name: round(value, 2) for name, value in seconds.items()}
+        return {name: round(s + before.get(name, 0), 2) for name, s in seconds.items()}

@@ -42,6 +42,15 @@ def _several(low: int, high: int) -> Check:
     return ok, f"a tuple of whole numbers from {low} to {high}, such as (600, 600)"
 
 
+def _labels() -> Check:
+    # The data set says which numbers will do.
+    def ok(value: Any) -> bool:
+        of_kind = isinstance(value, tuple) and 0 < len(value) <= 100
+        return of_kind and all(type(v) is int for v in value)
+
+    return ok, "whole numbers, such as --labels=100,600"
+
+
 def _flag() -> Check:
     return (lambda v: type(v) is bool), "True or False"
 
@@ -61,7 +70,7 @@ FIELDS: dict[str, Check] = {
     "seed": _whole(0, 2**31 - 1),
     "dataset": _name(),
     "evaluate_on": _choice("test", "validation"),
-    "labels": _several(-(2**31), 2**31),  # the data set says which numbers will do
+    "labels": _labels(),
     "num_splits": _whole(1, 10_000),
     "model.name": _choice("m1"),
     "model.latent_dim": _whole(1, 10_000),
@@ -87,6 +96,13 @@ def recipe_path(name: str) -> Path:
     return (in_wheel if in_wheel.is_dir() else in_checkout) / f"{name}.py"
 
 
+def _is_file(path: str | Path) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
 def load(path: str | Path) -> ConfigDict:
     """The recipe in a Python file, locked: fields can be changed but not added.
 
@@ -96,7 +112,7 @@ def load(path: str | Path) -> ConfigDict:
     Raises:
       InputError: for a file that is missing, raises, or returns something else.
     """
-    if not Path(path).is_file():
+    if not _is_file(path):
         known = sorted(p.stem for p in recipe_path("m1").parent.glob("*.py"))
         raise InputError(
             f"--config={path}: no such file; recipes that come with the project:"
@@ -105,7 +121,7 @@ def load(path: str | Path) -> ConfigDict:
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
         config = get_config() if get_config else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(f"--config={path}: the file raised {reason}") from error
     if get_config is None:

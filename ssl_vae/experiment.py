@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,14 @@ from ssl_vae.results import Results, Row
 from ssl_vae.workdir import FORMAT_VERSION
 
 PACKAGES = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn"]
+
+
+class Keys(NamedTuple):
+    """The random keys of a run, all from its seed."""
+
+    init: jax.Array
+    train: jax.Array
+    elbo: jax.Array
 
 
 class Stopped(Exception):
@@ -87,15 +95,15 @@ def carry_out(
     model = models.build(pixels=data.train_images[0].size, **recipe.model)
     images = _to_device(data.train_images), _to_device(data.test_images)
 
-    params = _trained_params(plan, model, images[0], mesh, clock, stop)
+    keys = Keys(*jax.random.split(jax.random.key(recipe.seed), 3))
+    params = _trained_params(plan, model, images[0], keys, mesh, clock, stop)
     with clock.part("features"):
-        vae, features = _measure_vae(plan, model, params, *images)
+        vae, features = _measure_vae(plan, model, params, *images, keys.elbo)
     with clock.part("classifier"):
         rows, classifier = _fit_classifiers(plan, *features, stop)
     before = plan.before.results if plan.before else []
     if not before or rows[-1].labels >= before[-1].labels:
         svm.save_svm(classifier, run.classifier)
-    report.save_pictures(run.path, model, params, data, features[1])
     by_labels = {row.labels: row for row in [*before, *rows]}
     results = Results(
         format_version=FORMAT_VERSION,
@@ -105,13 +113,14 @@ def carry_out(
         dataset=plan.dataset,
         vae=vae,
         results=[by_labels[n] for n in sorted(by_labels)],
-        seconds=clock.read(),
+        seconds=clock.read(plan.before.seconds if plan.before else {}),
         device=f"{jax.default_backend()} x{jax.device_count()}",
         versions={name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         command=command,
     )
     results.save(run.results)
+    report.save_pictures(run.path, model, params, data, features[1])
     return results
 
 
@@ -124,13 +133,13 @@ def _trained_params(
     plan: Plan,
     model: M1,
     images: jax.Array,
+    keys: Keys,
     mesh: jax.sharding.Mesh,
     clock: Clock,
     stop: Callable[[], bool],
 ) -> Params:
     """The run's final weights: read, or trained on from its newest checkpoint."""
-    key_init, key = jax.random.split(jax.random.key(plan.recipe.seed))
-    params = model.init(key_init)
+    params = model.init(keys.init)
     if plan.workdir.weights.exists():
         return checkpoint.load_weights(plan.workdir.weights, params)
     tx = optax.adam(plan.recipe.train.learning_rate)
@@ -142,7 +151,7 @@ def _trained_params(
             advance = train.compile_steps(
                 state,
                 images,
-                key,
+                keys.train,
                 batch_size=plan.recipe.train.batch_size,
                 loss_fn=model.loss,
                 tx=tx,
@@ -193,6 +202,7 @@ def _measure_vae(
     params: Params,
     train_images: jax.Array,
     test_images: jax.Array,
+    key_elbo: jax.Array,
 ) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     """Figures of the VAE for results.json, and the features of both sets of images."""
     features = partial(model.features, params)
@@ -200,15 +210,15 @@ def _measure_vae(
         np.asarray(evaluate.map_images(features, images))
         for images in (train_images, test_images)
     )
-    # Not a key of training's: those came from `split`.
-    key = jax.random.fold_in(jax.random.key(plan.recipe.seed), 2)
     vae = {
         "latent_dim": model.latent_dim,
         "active_units": evaluate.active_units(test_features),
         "epochs": plan.recipe.train.num_epochs,
         "steps": plan.num_steps,
         "test_elbo": evaluate.mean_elbo(
-            lambda x, key: model.elbo(params, x, key=key).elbo, test_images, key=key
+            lambda x, key: model.elbo(params, x, key=key).elbo,
+            test_images,
+            key=key_elbo,
         ),
     }
     return vae, (train_features, test_features)

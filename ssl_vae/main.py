@@ -50,7 +50,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     Raises:
       InputError: for anything that is not a flag, a field or a value of theirs.
     """
-    argv, file = _take_config_file(list(argv))
+    argv = FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+    argv, file = _take_config_file(argv)
     config = recipes.load(file)
     for arg in argv[1:]:
         name = arg.lstrip("-").removeprefix("no").partition("=")[0]
@@ -97,7 +98,9 @@ def _check_field(name: str, config: ConfigDict) -> None:
 
 
 def _label_counts(texts: Sequence[str]) -> tuple[int, ...]:
-    if not all(re.fullmatch(r"[+-]?\d+", text.strip(), re.A) for text in texts or [""]):
+    if not all(
+        re.fullmatch(r"[+-]?\d{1,18}", text.strip(), re.A) for text in texts or [""]
+    ):
         given = ",".join(texts)
         raise InputError(
             f"--labels={given}: must be whole numbers, such as --labels=100,600"
@@ -109,34 +112,35 @@ def main(argv: Sequence[str]) -> int:
     """Runs the experiment that the flags describe and prints its table."""
     del argv  # all of it was flags
     config = FLAGS.config
+    recipes.validate(config)
     if FLAGS.labels is not None:
         config.labels = _label_counts(FLAGS.labels)
     clock = Clock()
-    with clock.part("data"):
-        plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
-    results = plan.finished or _carry_out(plan, clock)
+    with _stop_signals() as heard:
+        with clock.part("data"):
+            plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
+        results = plan.finished or _carry_out(plan, clock, heard)
     print(results.table(list(config.labels)))  # noqa: T201
     return 0
 
 
-def _carry_out(plan: Plan, clock: Clock) -> Results:
-    """The experiment, which a signal stops in good order."""
+def _carry_out(plan: Plan, clock: Clock, signals: list[int]) -> Results:
+    """The experiment; it stops in good order once there is something in `signals`."""
     from ssl_vae import experiment  # late: see above
 
-    with _stop_signals() as heard:
-        try:
-            return experiment.carry_out(
-                plan,
-                clock=clock,
-                command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
-                stop=lambda: bool(heard),
-            )
-        except experiment.Stopped as stopped:
-            print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)  # noqa: T201
-            sys.exit(128 + signal.SIGTERM)
-        except experiment.Diverged as diverged:
-            print(f"error: {diverged}", file=sys.stderr)  # noqa: T201
-            sys.exit(1)
+    try:
+        return experiment.carry_out(
+            plan,
+            clock=clock,
+            command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
+            stop=lambda: bool(signals),
+        )
+    except experiment.Stopped as stopped:
+        print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + signal.SIGTERM)
+    except experiment.Diverged as diverged:
+        print(f"error: {diverged}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 @contextmanager
@@ -149,9 +153,10 @@ def _stop_signals() -> Iterator[list[int]]:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, hear)
+    before = {n: signal.signal(n, hear) for n in (signal.SIGTERM, signal.SIGINT)}
     yield heard
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:

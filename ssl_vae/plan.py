@@ -21,7 +21,7 @@ from ssl_vae.workdir import Workdir
 
 logger = logging.getLogger("ssl_vae")
 
-VALIDATION_IMAGES = 10_000
+VALIDATION_IMAGES = 10_000  # at most, and at most a sixth of the training images
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
     else:
         recipe = recipes.load(recipes.recipe_path("m1"))
         if config is not None:
-            recipe.labels = (config,) if isinstance(config, int) else tuple(config)
+            counts = config if isinstance(config, Sequence) else [config]
+            recipe.labels = tuple(int(count) for count in counts)
     recipes.validate(recipe)
     return recipe
 
@@ -109,7 +110,8 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
     data = datasets.load(recipe.dataset, data_dir)
     if recipe.evaluate_on == "validation":
-        data = data.holdout(VALIDATION_IMAGES)
+        num_held_out = min(VALIDATION_IMAGES, len(data.train_images) // 6)
+        data = data.holdout(num_held_out // data.num_classes * data.num_classes)
     for num_labels in recipe.labels:
         check_num_labels(data.train_labels, num_labels)
     if recipe.train.batch_size > len(data.train_images):
@@ -134,6 +136,6 @@ def _missing(recipe: ConfigDict, before: Results | None) -> list[int]:
 
     def known(num_labels: int) -> bool:
         row = before.row(num_labels) if before else None
-        return row is not None and len(row.split_seeds) == recipe.num_splits
+        return row is not None and len(row.split_seeds) >= recipe.num_splits
 
     return sorted({n for n in recipe.labels if not known(n)})

@@ -34,8 +34,8 @@ def save_pictures(
 
 def reconstructions(model: M1, params: Params, data: Dataset) -> Figure:
     """One test image of each class above its reconstruction from the posterior mean."""
-    firsts = [np.flatnonzero(data.test_labels == k)[0] for k in range(data.num_classes)]
-    images = data.test_images[firsts[:COLUMNS]]
+    classes = np.unique(data.test_labels)[:COLUMNS]  # a small test set may lack some
+    images = data.test_images[[np.argmax(data.test_labels == k) for k in classes]]
     x = jnp.asarray(images.reshape(len(images), -1), jnp.float32) / 255
     probs = jax.nn.sigmoid(model.decode(params, model.features(params, x)))
     rows = [images / 255, np.asarray(probs).reshape(images.shape)]
@@ -45,8 +45,8 @@ def reconstructions(model: M1, params: Params, data: Dataset) -> Figure:
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
-    for axis, name in zip(axes[0], data.class_names, strict=False):
-        axis.set_title(name, fontsize=8)
+    for axis, k in zip(axes[0], classes, strict=True):
+        axis.set_title(data.class_names[k], fontsize=8)
     axes[0, 0].set_ylabel("test image", fontsize=8)
     axes[1, 0].set_ylabel("reconstruction", fontsize=8)
     return figure
@@ -55,9 +55,11 @@ def reconstructions(model: M1, params: Params, data: Dataset) -> Figure:
 def latent_space(features: np.ndarray, data: Dataset) -> Figure:
     """Test images in the plane of the first two principal components, by class."""
     features = features[:SCATTER_IMAGES] - features.mean(axis=0)
+    if features.shape[1] == 1:  # a second axis of zeros
+        features = np.pad(features, [(0, 0), (0, 1)])
     _, scale, axes = np.linalg.svd(features, full_matrices=False)
     plane = features @ axes[:2].T
-    share = np.square(scale[:2]).sum() / np.square(scale).sum()
+    share = np.square(scale[:2]).sum() / max(np.square(scale).sum(), 1e-30)
     figure = Figure(figsize=(7, 5.2), dpi=150, layout="constrained")
     axis = figure.subplots()
     colors = matplotlib.colormaps["tab10"]

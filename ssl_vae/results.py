@@ -10,6 +10,7 @@ from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
 
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
 # split. github.com/rachnaumesh/Semi-supervised-learning-VAE
+FASHION_MNIST = "ecb7b5aa6e4d1524b81ff7f844657e00bdc4c125e0b8f9384ade040fc6220bf1"
 REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
 
 
@@ -37,7 +38,7 @@ class Results:
     dataset: dict[str, Any]
     vae: dict[str, Any]
     results: list[Row]  # ascending in labels
-    seconds: dict[str, float]  # of the newest command
+    seconds: dict[str, float]  # of all commands so far
     device: str
     versions: dict[str, str]
     command: str
@@ -60,17 +61,20 @@ class Results:
         if not path.exists():
             return None
         content = read_json(path)
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: format_version is {version}, this version of ssl_vae reads"
+                f" {FORMAT_VERSION}; choose another --workdir"
+            )
         try:
             rows = [Row(**row) for row in content["results"]]
-            loaded = cls(**(content | {"results": rows}))
+            return cls(**(content | {"results": rows}))
         except (TypeError, KeyError) as error:
-            raise InputError(f"{path}: not a results file ({error})") from None
-        if loaded.format_version != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format_version is {loaded.format_version}, this version of"
-                f" ssl_vae reads {FORMAT_VERSION}; choose another --workdir"
-            )
-        return loaded
+                f"{path}: not a results file ({error}); move it away or choose another"
+                " --workdir"
+            ) from None
 
     def table(self, label_counts: list[int]) -> str:
         """The rows asked for as text, beside the reported reference if it applies."""
@@ -79,7 +83,7 @@ class Results:
         )
         accuracy = f"{held_out} accuracy %"
         head = ["labels", "latent dim", "kernel", accuracy, "sd", "splits"]
-        known = self.dataset["name"] == "fashion_mnist"
+        known = self.dataset["sha256"] == FASHION_MNIST
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):
             line = [

@@ -19,7 +19,7 @@ from ssl_vae.errors import InputError
 Metrics = dict[str, jax.Array]
 LossFn = Callable[..., tuple[jax.Array, Metrics]]
 
-MIN_STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
+STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
 
 
 class TrainState(NamedTuple):
@@ -112,16 +112,6 @@ def train_steps(
     return state, jax.tree.map(lambda metric: jnp.mean(metric, axis=0), metrics)
 
 
-def steps_per_scan(steps_per_epoch: int) -> int:
-    """The smallest divisor of an epoch's steps that is at least MIN_STEPS_PER_SCAN.
-
-    Equal parts need one compilation, and a run that goes on after a stop meets the same
-    boundaries again.
-    """
-    candidates = range(min(MIN_STEPS_PER_SCAN, steps_per_epoch), steps_per_epoch + 1)
-    return next(n for n in candidates if steps_per_epoch % n == 0)
-
-
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Refuses a batch that the devices cannot share evenly.
 
@@ -144,11 +134,13 @@ def compile_steps(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     mesh: Mesh,
+    steps_per_scan: int = STEPS_PER_SCAN,
 ) -> Advance:
     """The compiled function that takes a state one part of an epoch further.
 
     An epoch takes every image once, less the remainder that does not fill a batch; the
-    shuffle is new each time.
+    shuffle is new each time. Its parts are `steps_per_scan` steps long, but for a
+    shorter last one.
 
     Args:
       state: Any state of the run; gives shapes only.
@@ -158,21 +150,29 @@ def compile_steps(
       loss_fn: `loss_fn(params, batch, key=key) -> (loss, metrics)`.
       tx: The optax transformation.
       mesh: One axis, "data".
+      steps_per_scan: Steps between two returns to Python.
 
     Returns:
       `advance(state) -> (state, metrics)`; the state it is given is consumed.
     """
     state, images, key = replicate(mesh, (state, images, key))
+    steps_per_epoch = len(images) // batch_size
+    whole = min(steps_per_scan, steps_per_epoch)
     steps = partial(
-        train_steps,
-        num_steps=steps_per_scan(len(images) // batch_size),
-        batch_size=batch_size,
-        loss_fn=loss_fn,
-        tx=tx,
-        mesh=mesh,
+        train_steps, batch_size=batch_size, loss_fn=loss_fn, tx=tx, mesh=mesh
     )
-    compiled = jax.jit(steps, donate_argnums=0).lower(state, images, key).compile()
-    return lambda state: compiled(replicate(mesh, state), images, key)
+    compiled = {
+        num_steps: jax.jit(partial(steps, num_steps=num_steps), donate_argnums=0)
+        .lower(state, images, key)
+        .compile()
+        for num_steps in {whole, steps_per_epoch % whole} - {0}
+    }
+
+    def advance(state: TrainState) -> tuple[TrainState, Metrics]:
+        left = steps_per_epoch - int(state.step) % steps_per_epoch
+        return compiled[min(whole, left)](replicate(mesh, state), images, key)
+
+    return advance
 
 
 def fit(

@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error}); move it away or choose another"
             " --workdir"
@@ -37,7 +37,10 @@ class Workdir:
     """Paths of a run's files, and its metrics log."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser().absolute()
+        try:
+            self.path = Path(path).expanduser().absolute()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"--workdir={path}: {error}") from None
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
         self.steps = self.path / "steps"  # Orbax, one subfolder a saved step
@@ -51,16 +54,18 @@ class Workdir:
         Raises:
           InputError: naming `--workdir` and what is in the way.
         """
-        there = next(p for p in [self.path, *self.path.parents] if p.exists())
-        if not there.is_dir():
-            raise InputError(f"--workdir={self.path}: {there} is a file, not a folder")
         try:
+            there = next(p for p in [self.path, *self.path.parents] if p.exists())
+            if not there.is_dir():
+                raise InputError(f"--workdir={self.path}: {there} is not a folder")
+            if self.path.is_symlink() and there != self.path:
+                raise InputError(f"--workdir={self.path}: a link to nowhere")
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
             raise InputError(
-                f"--workdir={self.path}: cannot write in {there} ({error.strerror});"
-                " choose a folder of yours"
+                f"--workdir={self.path}: cannot be written ({error.strerror}); choose a"
+                " folder of yours"
             ) from None
 
     def check_owner(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
@@ -74,6 +79,13 @@ class Workdir:
           InputError: with the differences.
         """
         if not self.config.exists():
+            if orphans := [
+                p for p in (self.results, self.weights, self.steps) if p.exists()
+            ]:
+                raise InputError(
+                    f"{orphans[0]}: of a run whose config.json is gone; move it away or"
+                    " choose another --workdir"
+                )
             return
         theirs, mine = read_json(self.config), _identity(config, dataset)
         if not isinstance(theirs, dict) or theirs.keys() != mine.keys():
@@ -88,10 +100,13 @@ class Workdir:
             )
 
     def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
-        """Makes the folder this run's; to be called after the checks."""
+        """Makes the folder this run's; to be called after the checks.
+
+        The rows of results that are asked for may change from one command to the next;
+        the file tells those of the newest.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config.exists():
-            write_json(self.config, _identity(config, dataset))
+        write_json(self.config, _identity(config, dataset))
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the metrics log."""

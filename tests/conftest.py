@@ -14,12 +14,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 NUM_CLASSES, SIDE = 4, 8
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def own_folders(tmp_path_factory):
     """No test reads or writes what belongs to the user who runs it."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
-        monkeypatch.setenv(name, str(home))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+            patch.setenv(name, str(home))
+        yield
 
 
 def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:

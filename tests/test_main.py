@@ -30,7 +30,9 @@ def tmp(tmp_path_factory):
     (folder / "raises.py").write_text(
         "def get_config():\n    raise OSError('no disk')\n"
     )
+    (folder / "exits.py").write_text("def get_config():\n    raise SystemExit(0)\n")
     (folder / "file").write_text("")
+    (folder / "dangling").symlink_to(folder / "nothing")
     return folder
 
 
@@ -66,6 +68,15 @@ def tmp(tmp_path_factory):
             "--config=raises.py: the file raised OSError: no disk",
         ),
         (["--config"], "--config=: no such file"),
+        (["--config=exits.py"], "--config=exits.py: the file raised SystemExit"),
+        (["--config=" + "a" * 300], "no such file"),
+        (["--workdir=" + "a" * 300], "cannot be written"),
+        (
+            ["--workdir=~nobody-of-that-name/run"],
+            "--workdir=~nobody-of-that-name/run: ",
+        ),
+        (["--workdir=dangling"], "a link to nowhere"),
+        (["--labels=" + "9" * 30], "must be whole numbers"),
     ],
 )
 def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):
@@ -83,7 +94,7 @@ def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):
     ("args", "message"),
     [
         (["--data_dir=nowhere"], "nowhere"),
-        (["--workdir=file"], "is a file, not a folder"),
+        (["--workdir=file"], "is not a folder"),
         (["--labels=7"], "--labels=7: "),
     ],
 )

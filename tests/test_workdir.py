@@ -47,19 +47,19 @@ def test_a_config_json_that_is_none_of_ours_is_refused(tmp_path, text):
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match="is a file, not a folder"):
+        with pytest.raises(InputError, match="is not a folder"):
             Workdir(path).check()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be written"):
         Workdir(tmp_path / "run").check()
 
 
 def test_a_file_system_that_refuses_writes_is_refused():
-    with pytest.raises(InputError, match="--workdir=/proc/run: cannot write in /proc"):
+    with pytest.raises(InputError, match="--workdir=/proc/run: cannot be written"):
         Workdir("/proc/run").check()
 
 
