@@ -60,7 +60,11 @@ class Checkpoints:
 
 
 def save_weights(folder: Path, params: Any) -> None:
-    """Writes final weights to a temporary name, renamed when whole."""
+    """Writes final weights under a temporary name, renamed when whole.
+
+    Raises:
+      ValueError: when the folder is there already.
+    """
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), params)
 

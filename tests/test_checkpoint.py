@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import textwrap
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,15 +43,34 @@ def test_a_step_that_would_not_be_saved_is_an_error(tmp_path):
             checkpoints.save(1, STATE)
 
 
-def test_weights_come_back_and_are_replaced_whole(tmp_path):
+def test_weights_come_back_and_are_never_written_over(tmp_path):
     folder = tmp_path / "vae_weights"
     checkpoint.save_weights(folder, {"w": jnp.arange(3.0)})
-    checkpoint.save_weights(folder, {"w": jnp.arange(3.0) + 1})
+    with pytest.raises(ValueError, match="already exists"):
+        checkpoint.save_weights(folder, {"w": jnp.arange(3.0) + 1})
     loaded = checkpoint.load_weights(folder, {"w": jnp.zeros(3)})
-    np.testing.assert_array_equal(loaded["w"], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(loaded["w"], [0.0, 1.0, 2.0])
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     checkpoint.save_weights(tmp_path / "vae_weights", {"w": jnp.zeros(3)})
     with pytest.raises(ValueError, match="shape"):
         checkpoint.load_weights(tmp_path / "vae_weights", {"w": jnp.zeros(4)})
+
+
+def test_weights_of_four_devices_are_read_on_one(tmp_path):
+    script = """
+        import sys, jax, jax.numpy as jnp
+        from pathlib import Path
+        from ssl_vae import checkpoint, train
+        params = train.replicate(train.data_mesh(), {"w": jnp.arange(3.0)})
+        assert len(params["w"].devices()) == 4
+        checkpoint.save_weights(Path(sys.argv[1]), params)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "weights")],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        check=True,
+    )
+    loaded = checkpoint.load_weights(tmp_path / "weights", {"w": jnp.zeros(3)})
+    np.testing.assert_array_equal(loaded["w"], [0.0, 1.0, 2.0])
