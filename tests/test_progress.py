@@ -1,0 +1,39 @@
+import io
+import logging
+
+from ssl_vae.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def follow(stream):
+    with Progress(stream, step=10, steps_per_epoch=20, num_epochs=3) as progress:
+        for step in range(20, 61, 10):
+            progress.update(step, {"loss": 200.0 + step})
+
+
+def test_a_terminal_gets_a_bar_with_the_loss(caplog):
+    stream = Terminal()
+    with caplog.at_level(logging.INFO, "ssl_vae"):
+        follow(stream)
+    assert "60/60" in stream.getvalue()
+    assert "loss=260.00" in stream.getvalue()
+    assert caplog.text == ""
+
+
+def test_a_log_gets_one_plain_line_an_epoch(caplog):
+    stream = io.StringIO()
+    with caplog.at_level(logging.INFO, "ssl_vae"):
+        follow(stream)
+    assert stream.getvalue() == ""
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("  loss")[0] for line in lines] == [
+        "epoch 1/3",
+        "epoch 2/3",
+        "epoch 3/3",
+    ]
+    assert "loss 260.00" in lines[-1]
+    assert "steps/s" in lines[-1]
