@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ssl_vae.datasets.known import CANONICAL_SHA256
 from ssl_vae.errors import InputError
 from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
 
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
 # split. github.com/rachnaumesh/Semi-supervised-learning-VAE
-FASHION_MNIST = "ecb7b5aa6e4d1524b81ff7f844657e00bdc4c125e0b8f9384ade040fc6220bf1"
 REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
 
 
@@ -83,7 +83,7 @@ class Results:
         )
         accuracy = f"{held_out} accuracy %"
         head = ["labels", "latent dim", "kernel", accuracy, "sd", "splits"]
-        known = self.dataset["sha256"] == FASHION_MNIST
+        known = self.dataset["sha256"] == CANONICAL_SHA256["fashion_mnist"]
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):
             line = [

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from ssl_vae import datasets
-from ssl_vae.datasets import idx, network, sources, tfds
+from ssl_vae.datasets import idx, known, network, sources, tfds
 from ssl_vae.errors import InputError
 
 REAL_DATA = os.environ.get("SSL_VAE_DATA_DIR")
+REAL_SHA256 = known.CANONICAL_SHA256["fashion_mnist"]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 # Prepares Fashion-MNIST from another address with other checksums, and fails if that
@@ -122,6 +123,8 @@ def own_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(sources, "_DEBIAN", tmp_path / "usr/share/fashion-mnist")
+    # The trees of these tests bear the name and not the content.
+    monkeypatch.setattr(known, "CANONICAL_SHA256", {})
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -340,3 +343,10 @@ def test_fashion_mnist_is_the_same_from_tfds(tmp_path):
     dataset = datasets.load()
     assert dataset.source == f"TFDS in {tmp_path / 'tfds'}"
     assert_same_arrays(dataset, datasets.load(data_dir=REAL_DATA))
+    assert dataset.sha256 == REAL_SHA256
+
+
+def test_a_tree_that_bears_a_known_name_must_hold_its_content(tree, monkeypatch):
+    monkeypatch.setattr(known, "CANONICAL_SHA256", {"fashion_mnist": "0" * 64})
+    with pytest.raises(InputError, match="does not hold fashion_mnist: the digest"):
+        datasets.load(data_dir=tree)

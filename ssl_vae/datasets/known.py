@@ -53,6 +53,31 @@ _SHA256 = {
     },
 }
 
+# `Dataset.sha256` of the decoded arrays in canonical order, whatever they came from.
+CANONICAL_SHA256 = {
+    "fashion_mnist": "ecb7b5aa6e4d1524b81ff7f844657e00bdc4c125e0b8f9384ade040fc6220bf1"
+}
+
+
+def check_content(name: str, sha256: str, folder: Path) -> None:
+    """Refuses decoded images that do not hold the public data set they are named after.
+
+    Args:
+      name: of the data set, whose files cannot be recognized one by one.
+      sha256: `Dataset.sha256` of what was read.
+      folder: where they lie, for the message.
+
+    Raises:
+      InputError: with both digests.
+    """
+    expected = CANONICAL_SHA256.get(name, sha256)
+    if sha256 != expected:
+        raise InputError(
+            f"{folder} does not hold {name}: the digest of its content is "
+            f"{sha256[:12]}, expected {expected[:12]}; prepare it again, or "
+            "give a data set of your own a name of its own"
+        )
+
 
 def class_names(name: str, values: list[int]) -> tuple[str, ...]:
     """Names of the classes with these label values, the values as text by default."""

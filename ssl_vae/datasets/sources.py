@@ -103,7 +103,9 @@ def _from_tfds(folder: Path) -> Dataset:
 
     where = f"TFDS in {folder.parent.parent}"
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return dataclasses.replace(_cached(files, decode), source=where)
+    dataset = _cached(files, decode)
+    known.check_content(dataset.name, dataset.sha256, folder)
+    return dataclasses.replace(dataset, source=where)
 
 
 def _cached(paths: Iterable[Path], decode: Callable[[], Dataset]) -> Dataset:
