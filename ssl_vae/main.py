@@ -50,7 +50,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     Raises:
       InputError: for anything that is not a flag, a field or a value of theirs.
     """
-    argv = FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+    try:
+        argv = FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+    except flags.Error as error:
+        raise InputError(f"--flagfile: {error}") from None
     argv, file = _take_config_file(argv)
     config = recipes.load(file)
     for arg in argv[1:]:

@@ -31,6 +31,7 @@ def tmp(tmp_path_factory):
         "def get_config():\n    raise OSError('no disk')\n"
     )
     (folder / "exits.py").write_text("def get_config():\n    raise SystemExit(0)\n")
+    (folder / "flags.txt").write_text("--config.latent=3\n")
     (folder / "file").write_text("")
     (folder / "dangling").symlink_to(folder / "nothing")
     return folder
@@ -68,6 +69,8 @@ def tmp(tmp_path_factory):
             "--config=raises.py: the file raised OSError: no disk",
         ),
         (["--config"], "--config=: no such file"),
+        (["--flagfile=missing.txt"], "--flagfile: "),
+        (["--flagfile=flags.txt"], "did you mean --config.model.latent_dim?"),
         (["--config=exits.py"], "--config=exits.py: the file raised SystemExit"),
         (["--config=" + "a" * 300], "no such file"),
         (["--workdir=" + "a" * 300], "cannot be written"),
