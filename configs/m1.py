@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             "train": {
                 "num_epochs": 20,
                 "batch_size": 100,
-                "learning_rate": 5e-4,
+                "learning_rate": 3e-4,
                 "checkpoint_every": 2,
             },
             "classifier": {"name": "svm_rbf", "C": 2.0, "standardize": False},
