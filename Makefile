@@ -34,10 +34,10 @@ bench: $(VENV)/.dev data  ## training speed against PyTorch (installs torch)
 
 lock: $(VENV)/.dev  ## resolve the versions in pyproject.toml anew
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	  --no-annotate --custom-compile-command 'make lock' \
 	  pyproject.toml --extra dev -o requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	  --no-annotate --custom-compile-command 'make lock' \
 	  pyproject.toml --extra build -c requirements-dev.lock -o requirements.lock
 
