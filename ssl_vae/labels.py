@@ -16,7 +16,7 @@ def check_num_labels(labels: np.ndarray, num_labels: int) -> None:
       InputError: naming the nearest numbers that can be used.
     """
     counts = np.bincount(labels)
-    num_classes, largest = len(counts), len(counts) * int(counts.min())
+    num_classes, largest = len(counts), len(counts) * int(np.min(counts))
     if 0 < num_labels <= largest and num_labels % num_classes == 0:
         return
     below = min(num_labels // num_classes * num_classes, largest)

@@ -59,7 +59,7 @@ def latent_space(features: np.ndarray, data: Dataset) -> Figure:
         features = np.pad(features, [(0, 0), (0, 1)])
     _, scale, axes = np.linalg.svd(features, full_matrices=False)
     plane = features @ axes[:2].T
-    share = np.square(scale[:2]).sum() / max(np.square(scale).sum(), 1e-30)
+    share = np.sum(scale[:2] ** 2) / (np.sum(scale**2) + 1e-30)
     figure = Figure(figsize=(7, 5.2), dpi=150, layout="constrained")
     axis = figure.subplots()
     colors = matplotlib.colormaps["tab10"]

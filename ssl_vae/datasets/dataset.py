@@ -82,7 +82,7 @@ class Dataset:
                 f"cannot hold out {num} training images: "
                 f"choose a positive multiple of {self.num_classes}, the classes"
             )
-        smallest = int(np.bincount(self.train_labels).min())
+        smallest = int(np.min(np.bincount(self.train_labels)))
         if per_class >= smallest:
             raise InputError(
                 f"cannot hold out {num} training images: the smallest class has "
