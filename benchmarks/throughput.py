@@ -50,16 +50,18 @@ def jax_steps(batch_size: int, num_steps: int) -> Callable[[], None]:
     import jax
     import optax
 
-    from ssl_vae import models, train
+    from ssl_vae import train
+    from ssl_vae.models import M1
 
-    model = models.build(pixels=PIXELS, **RECIPE.model)
+    model = M1(PIXELS, **recipes.model_fields(RECIPE.model))
     tx, mesh = optax.adam(RECIPE.train.learning_rate), train.data_mesh()
     state = train.init_state(model.init(jax.random.key(0)), tx)
+    images = jax.numpy.asarray(load_images())
     advance = train.compile_steps(
         state,
-        jax.numpy.asarray(load_images()),
+        [train.Examples(images, jax.numpy.arange(len(images)))],
         jax.random.key(1),
-        batch_size=batch_size,
+        batch_sizes=[batch_size],
         loss_fn=model.loss,
         tx=tx,
         mesh=mesh,

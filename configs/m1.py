@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
             "evaluate_on": "test",
             "labels": (100, 600, 1000, 3000),
             "num_splits": 10,
+            "importance_samples": 100,
             "model": {
                 "name": "m1",
                 "latent_dim": 10,
@@ -31,6 +32,7 @@ def get_config() -> ConfigDict:
                 "num_epochs": 20,
                 "batch_size": 100,
                 "learning_rate": 3e-4,
+                "schedule": "constant",
                 "checkpoint_every": 2,
             },
             "classifier": {"name": "svm_rbf", "C": 2.0, "standardize": False},

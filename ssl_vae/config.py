@@ -64,26 +64,58 @@ def _name() -> Check:
     return ok, "a name of letters, digits, '-' and '_'"
 
 
-# Every field of a recipe, with what it may hold.
-FIELDS: dict[str, Check] = {
+def _text() -> Check:
+    return (lambda v: isinstance(v, str)), "text"
+
+
+_TRAIN: dict[str, Check] = {
+    "train.num_epochs": _whole(1, 1_000_000),
+    "train.batch_size": _whole(1, 1_000_000),
+    "train.learning_rate": _real(0, 10, open_low=True),
+    "train.schedule": _choice("constant", "cosine"),
+    "train.checkpoint_every": _whole(1, 1_000_000),
+}
+_COMMON: dict[str, Check] = {
     "recipe": _name(),
     "seed": _whole(0, 2**31 - 1),
     "dataset": _name(),
     "evaluate_on": _choice("test", "validation"),
     "labels": _labels(),
     "num_splits": _whole(1, 10_000),
+    "importance_samples": _whole(1, 1_000_000),
+    "model.latent_dim": _whole(1, 10_000),
+    "model.hidden": _several(1, 100_000),
+} | _TRAIN
+_M1_MODEL: dict[str, Check] = {
     "model.name": _choice("m1"),
     "model.latent_dim": _whole(1, 10_000),
     "model.hidden": _several(1, 100_000),
     "model.kl_weight": _real(0, 1000),
-    "train.num_epochs": _whole(1, 1_000_000),
-    "train.batch_size": _whole(1, 1_000_000),
-    "train.learning_rate": _real(0, 10, open_low=True),
-    "train.checkpoint_every": _whole(1, 1_000_000),
-    "classifier.name": _choice("svm_rbf"),
-    "classifier.C": _real(0, 1e9, open_low=True),
-    "classifier.standardize": _flag(),
 }
+_M2: dict[str, Check] = {
+    "model.alpha": _real(0, 1e6),
+    "train.labeled_batch_size": _whole(1, 1_000_000),
+}
+# Every field of a recipe, with what it may hold, by the name of its model. Training of
+# M2 and its kin depends on the labels: they alone have `train.labeled_batch_size`. A
+# group `m1` tells how the first of two models is trained.
+FIELDS: dict[str, dict[str, Check]] = {
+    "m1": _COMMON
+    | _M1_MODEL
+    | {
+        "classifier.name": _choice("svm_rbf"),
+        "classifier.C": _real(0, 1e9, open_low=True),
+        "classifier.standardize": _flag(),
+    },
+    "m2": _COMMON | _M2 | {"model.name": _choice("m2")},
+    "m1_m2": _COMMON
+    | _M2
+    | {"model.name": _choice("m1_m2"), "m1_workdir": _text()}
+    | {f"m1.{field}": check for field, check in (_M1_MODEL | _TRAIN).items()},
+}
+# A group `few` changes fields of the groups model and train where there are at most
+# `few.labels` labels.
+FEW = "few."
 # Which rows a run's results have. A run may be asked for more of them at any time: they
 # do not change the features.
 ROW_FIELDS = ("labels", "num_splits")
@@ -163,14 +195,49 @@ def validate(config: ConfigDict) -> None:
       InputError: naming the field, its value and what it may hold.
     """
     flat = flatten(config)
+    name = flat.get("model.name")
+    if name not in FIELDS:
+        given = f"={name!r}" if name else ": the recipe does not set it"
+        raise InputError(f"--config.model.name{given}: must be {' or '.join(FIELDS)}")
+    fields = FIELDS[name]
+    if "few" in config:
+        may_change = {
+            FEW + field: check
+            for field, check in fields.items()
+            if field.startswith(("model.", "train.")) and field != "model.name"
+        }
+        fields = fields | {f: c for f, c in may_change.items() if f in flat}
+        fields[FEW + "labels"] = _whole(0, 1_000_000_000)
     for field in flat:
-        if field not in FIELDS:
-            raise InputError(f"--config.{field}: no such field{nearest(field, FIELDS)}")
-    for field, (ok, text) in FIELDS.items():
+        if field not in fields:
+            raise InputError(f"--config.{field}: no such field{nearest(field, fields)}")
+    for field, (ok, text) in fields.items():
         if field not in flat:
             raise InputError(f"--config.{field}: the recipe does not set it ({text})")
         if not ok(flat[field]):
             raise InputError(f"--config.{field}={flat[field]!r}: must be {text}")
+
+
+def learns_labels(config: ConfigDict) -> bool:
+    """Whether the recipe's model is trained anew for every choice of the labels."""
+    return "labeled_batch_size" in config.train
+
+
+def model_fields(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a model from a recipe's group that describes one: all but the name."""
+    return {name: value for name, value in group.items() if name != "name"}
+
+
+def at(config: ConfigDict, num_labels: int) -> ConfigDict:
+    """The recipe as it is for a number of labels: with its group `few`, or without."""
+    resolved = ConfigDict(config.to_dict())
+    if "few" in config:
+        few = flatten(resolved.few)
+        with resolved.unlocked():
+            del resolved.few
+        if num_labels <= few.pop("labels"):
+            resolved.update_from_flattened_dict(few)
+    return resolved
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

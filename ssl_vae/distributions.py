@@ -4,6 +4,8 @@ Arrays are float32 with the event on the last axis; every function sums that axi
 and leaves the batch axes alone. The caller averages.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -34,6 +36,26 @@ def bernoulli_log_prob(logits: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.sum(x * logits - softplus(logits), axis=-1)
 
 
+def gaussian_log_prob(x: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
+    """Log density of N(mean, diag(exp(logvar))) at x, summed over the last axis.
+
+    Args:
+      x: Shape [..., dim].
+      mean: Shape [..., dim].
+      logvar: Log variance, shape [..., dim].
+
+    Returns:
+      Nats, shape [...].
+    """
+    distance = jnp.square(x - mean) * jnp.exp(-logvar)
+    return -0.5 * jnp.sum(distance + logvar + math.log(2 * math.pi), axis=-1)
+
+
+def standard_normal_log_prob(z: jax.Array) -> jax.Array:
+    """Log density of N(0, I) at z [..., dim], nats, shape [...]."""
+    return gaussian_log_prob(z, jnp.zeros_like(z), jnp.zeros_like(z))
+
+
 def gaussian_kl(mean: jax.Array, logvar: jax.Array) -> jax.Array:
     """KL(N(mean, diag(exp(logvar))) || N(0, I)), summed over the last axis.
 
@@ -62,3 +84,16 @@ def gaussian_sample(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.A
     """
     noise = jax.random.normal(key, mean.shape, mean.dtype)
     return mean + jnp.exp(0.5 * logvar) * noise
+
+
+def categorical_entropy(logits: jax.Array) -> jax.Array:
+    """Entropy of the categorical distribution softmax(logits) over the last axis.
+
+    Args:
+      logits: Shape [..., K], any finite values.
+
+    Returns:
+      Nats, shape [...], from 0 to log K.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)

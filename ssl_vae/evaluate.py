@@ -1,61 +1,125 @@
-"""What is measured on a trained model: features, ELBO, active units, error bars."""
+"""What is measured on a trained model: features, ELBO, log-likelihood, active units."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
+
+from ssl_vae.models import Model, Params
 
 EVALUATION_BATCH = 2_000  # bounds memory: hidden layers of this many images at a time
 ACTIVE_VARIANCE = 0.01
 
 
-class Summary(NamedTuple):
-    """Mean and sample standard deviation (n - 1 below the line) over label splits."""
-
-    mean: float
-    std: float
-
-
-def summarize(values: Sequence[float]) -> Summary:
-    """Mean and standard deviation of at least one value; one value has deviation 0."""
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Summary(float(np.mean(values)), spread)
-
-
-def map_images(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+@partial(jax.jit, static_argnums=0)
+def map_images(function: Callable[..., Any], params: Params, *arrays: Any) -> Any:
     """`function` of a batch over any number of images, a few thousand at a time.
 
+    It is compiled once for all calls with one function, such as a method of one model.
+
     Args:
-      function: From arrays [batch, ...] to arrays [batch, ...], row by row.
-      *arrays: What it takes, [N, ...] each.
+      function: `function(params, *arrays)`, from arrays [batch, ...] to arrays
+        [batch, ...], row by row.
+      params: Its first argument.
+      *arrays: The others, arrays [N, ...] or trees of them.
 
     Returns:
       What it returns, [N, ...] each.
     """
 
-    def one(row: tuple[jax.Array, ...]) -> Any:
-        return jax.tree.map(lambda a: a[0], function(*(a[None] for a in row)))
+    def one(row: Any) -> Any:
+        batch = jax.tree.map(lambda a: a[None], row)
+        return jax.tree.map(lambda a: a[0], function(params, *batch))
 
-    mapped = partial(jax.lax.map, one, batch_size=EVALUATION_BATCH)
-    return jax.jit(mapped)(arrays)
+    return jax.lax.map(one, arrays, batch_size=EVALUATION_BATCH)
 
 
-def mean_elbo(
-    elbo_fn: Callable[..., jax.Array], images: jax.Array, *, key: jax.Array
-) -> float:
-    """The ELBO averaged over images, nats; one draw of z per image.
+@partial(jax.jit, static_argnums=0)
+def elbos(elbo_fn: Callable[..., Any], params: Params, x: Any, keys: Any) -> jax.Array:
+    """The ELBO of images x, [N], nats; one draw of the latents, and a key, per image.
 
     Args:
-      elbo_fn: `elbo_fn(images, key=key)` -> ELBO per image, [batch].
-      images: [N, ...].
-      key: Consumed; split into one key per image.
+      elbo_fn: `elbo_fn(params, images, key=key)` -> `ElboTerms`.
+      params: Its first argument.
+      x: Images, [N, ...].
+      keys: [N], consumed.
     """
-    keys = jax.random.split(key, len(images))
-    values = map_images(lambda x, k: elbo_fn(x, key=k[0]), images, keys)
-    return float(jnp.mean(values))
+
+    def of_batch(params: Params, x: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.asarray(elbo_fn(params, x, key=key[0]).elbo)
+
+    return jnp.asarray(map_images(of_batch, params, x, keys))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def log_likelihoods(
+    log_weight_fn: Callable[..., jax.Array],
+    num_samples: int,
+    params: Params,
+    x: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    """The log-likelihood of images x by importance sampling, [N], nats.
+
+    The log of the mean over samples of exp(log_weight): on average at most the
+    log-likelihood, at least the ELBO, and closer with more samples.
+
+    Args:
+      log_weight_fn: `log_weight_fn(params, images, key=key)` -> log p(x, latents) -
+        log q(latents|x) at one draw of the latents, [batch].
+      num_samples: Draws per image.
+      params: Its first argument.
+      x: Images, [N, ...].
+      keys: [N], consumed.
+
+    Source: Burda et al. 2016, arXiv:1509.00519, eq. 8.
+    """
+
+    def of_batch(params: Params, x: jax.Array, key: jax.Array) -> jax.Array:
+        def add(total: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
+            return jnp.logaddexp(total, log_weight_fn(params, x, key=k)), None
+
+        nothing = jnp.full([len(x)], -jnp.inf)
+        total, _ = jax.lax.scan(add, nothing, jax.random.split(key[0], num_samples))
+        return total - jnp.log(num_samples)
+
+    return jnp.asarray(map_images(of_batch, params, x, keys))
+
+
+class ClassUse(NamedTuple):
+    """How q(y|x) uses the classes on unlabeled images."""
+
+    entropy: float  # mean over images of the entropy of q(y|x), nats, 0 to log K
+    class_histogram: list[float]  # share of the images whose likeliest class it is
+    collapsed: bool
+
+
+def class_use(class_logits: np.ndarray) -> ClassUse:
+    """Whether a classifier tells classes apart, or has collapsed.
+
+    It has collapsed when its likeliest classes are fewer than half of the K, counted as
+    exp(entropy of their histogram), or when q(y|x) hardly depends on x: the information
+    between the two, entropy(mean of q) - mean of entropy(q), is below a tenth of log K.
+
+    Args:
+      class_logits: Of unlabeled images of balanced classes, [N, K].
+    """
+    log_probs = np.asarray(jax.nn.log_softmax(class_logits), np.float64)
+    probs = np.exp(log_probs)
+    num_classes = probs.shape[1]
+    entropy = float(-np.mean(np.sum(probs * log_probs, axis=1)))
+    information = scipy.stats.entropy(probs.mean(axis=0)) - entropy
+    counts = np.bincount(np.argmax(probs, axis=1), minlength=num_classes)
+    used = np.exp(scipy.stats.entropy(counts))
+    return ClassUse(
+        entropy,
+        (counts / len(probs)).tolist(),
+        bool(used < num_classes / 2 or information < 0.1 * np.log(num_classes)),
+    )
 
 
 def active_units(features: np.ndarray) -> int:
@@ -70,3 +134,37 @@ def active_units(features: np.ndarray) -> int:
     Source: Burda et al. 2016, arXiv:1509.00519, section 5.2.
     """
     return int(np.sum(np.var(features, axis=0) > ACTIVE_VARIANCE))
+
+
+def vae_figures(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    *,
+    key: jax.Array,
+    num_samples: int,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Figures of a trained model for results.json, and its features of test images.
+
+    Args:
+      model: Any of `models`.
+      params: Its weights.
+      images: Test images, [M, pixels] in [0, 1].
+      key: Consumed.
+      num_samples: Of `log_likelihoods`.
+    """
+    keys_elbo, keys_weights = (
+        jax.random.split(k, len(images)) for k in jax.random.split(key)
+    )
+    features = np.asarray(map_images(model.features, params, images))
+    log_likelihood = log_likelihoods(
+        model.log_weight, num_samples, params, images, keys_weights
+    )
+    figures = {
+        "latent_dim": model.latent_dim,
+        "active_units": active_units(features),
+        "test_elbo": float(jnp.mean(elbos(model.elbo, params, images, keys_elbo))),
+        "test_log_likelihood": float(jnp.mean(log_likelihood)),
+        "importance_samples": num_samples,
+    }
+    return figures, features

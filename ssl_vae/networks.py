@@ -46,3 +46,61 @@ class Decoder(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         """Log odds per pixel, before the sigmoid."""
         return nn.Dense(self.pixels, name="logits")(MLP(self.hidden)(z))
+
+
+class Classifier(nn.Module):
+    """Image to class: [..., in] -> logits of q(y|x), [..., num_classes]."""
+
+    hidden: Sequence[int]
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Unnormalized log probabilities, before the softmax."""
+        return nn.Dense(self.num_classes, name="logits")(MLP(self.hidden)(x))
+
+
+class JointLayer(nn.Module):
+    """First hidden layer of a network of input and class: -> [..., width].
+
+    Input and class have weights of their own, and the two products are added with
+    broadcasting: x of shape [batch, 1, in] meets every class of y, [1, K, K], and its
+    product is taken once instead of K times.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Activations, at least 0, of x [..., in] and one-hot y [..., K]."""
+        # Small, as in the authors' code: the classes grow out of the labels before they
+        # can become clusters of another kind.
+        small = nn.initializers.normal(1e-3)
+        from_y = nn.Dense(self.width, use_bias=False, kernel_init=small, name="y")(y)
+        return softplus(nn.Dense(self.width, name="x")(x) + from_y)
+
+
+class JointGaussian(nn.Module):
+    """Input and class to a Gaussian: [..., in], [..., K] -> two of [..., dim]."""
+
+    hidden: Sequence[int]
+    dim: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and log variance; both heads are linear, so unbounded."""
+        h = MLP(self.hidden[1:])(JointLayer(self.hidden[0])(x, y))
+        return nn.Dense(self.dim, name="mean")(h), nn.Dense(self.dim, name="logvar")(h)
+
+
+class JointDecoder(nn.Module):
+    """Latent and class to image: [..., latent], [..., K] -> logits, [..., pixels]."""
+
+    hidden: Sequence[int]
+    pixels: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array, y: jax.Array) -> jax.Array:
+        """Log odds per pixel, before the sigmoid."""
+        h = MLP(self.hidden[1:])(JointLayer(self.hidden[0])(z, y))
+        return nn.Dense(self.pixels, name="logits")(h)

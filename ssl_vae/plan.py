@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,11 +16,20 @@ from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.labels import check_num_labels
 from ssl_vae.results import Results
-from ssl_vae.workdir import Workdir
+from ssl_vae.workdir import Stage, Workdir, read_json
 
 logger = logging.getLogger("ssl_vae")
 
 VALIDATION_IMAGES = 10_000  # at most, and at most a sixth of the training images
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """The first of two models: where it is and how it is, or is to be, trained."""
+
+    stage: Stage
+    model: ConfigDict
+    train: ConfigDict
 
 
 @dataclass(frozen=True)
@@ -33,31 +41,25 @@ class Plan:
     workdir: Workdir
     before: Results | None  # what the run has found so far
     missing: list[int]  # numbers of labels that it has still to measure, ascending
+    first: FirstStage | None  # the M1 that M1+M2 stands on
 
     @property
     def finished(self) -> Results | None:
         """The run's results, if they hold all that is asked for."""
         return None if self.missing else self.before
 
-    @property
-    def dataset(self) -> dict[str, Any]:
-        """The data in results.json: name, number of images, digest."""
-        return {
-            "name": self.data.name,
-            "train": len(self.data.train_images),
-            "test": len(self.data.test_images),
-            "sha256": self.data.sha256,
-        }
+    def batch_sizes(self, num_labels: int) -> list[int]:
+        """Images a step: of all of them; or of the unlabeled and of the labeled."""
+        settings = recipes.at(self.recipe, num_labels).train
+        if not recipes.learns_labels(self.recipe):
+            return [settings.batch_size]
+        labeled = settings.labeled_batch_size
+        return [settings.batch_size - labeled, min(labeled, num_labels)]
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the training images."""
-        return len(self.data.train_images) // self.recipe.train.batch_size
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.recipe.train.num_epochs * self.steps_per_epoch
+    def is_newest(self, num_labels: int) -> bool:
+        """Whether the run has no results for more labels than these."""
+        rows = self.before.results if self.before else []
+        return all(row.labels <= num_labels for row in rows)
 
 
 def make_plan(
@@ -85,8 +87,15 @@ def make_plan(
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check()
     before = Results.load(run.results)
-    plan = Plan(recipe, data, run, before, _missing(recipe, before))
-    run.check_owner(recipe.to_dict(), plan.dataset)
+    plan = Plan(
+        recipe,
+        data,
+        run,
+        before,
+        _missing(recipe, before),
+        _first_stage(recipe, run, data) if "m1" in recipe else None,
+    )
+    run.check_owner(recipe.to_dict(), data.identity)
     logger.info("workdir: %s", run.path)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
@@ -114,11 +123,17 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         data = data.holdout(num_held_out // data.num_classes * data.num_classes)
     for num_labels in recipe.labels:
         check_num_labels(data.train_labels, num_labels)
-    if recipe.train.batch_size > len(data.train_images):
+        _check_batch(recipes.at(recipe, num_labels), num_labels, len(data.train_images))
+    if "m1" in recipe and recipe.m1.train.batch_size > len(data.train_images):
         raise InputError(
-            f"--config.train.batch_size={recipe.train.batch_size}: there are"
+            f"--config.m1.train.batch_size={recipe.m1.train.batch_size}: there are"
             f" {len(data.train_images)} training images"
         )
+    if (few := recipe.get("few")) and min(recipe.labels) <= few.labels:
+        fields = recipes.flatten(few)
+        del fields["labels"]
+        changes = ", ".join(f"{name}={value}" for name, value in fields.items())
+        logger.info("recipe: up to %d labels %s (few)", few.labels, changes)
     logger.info(
         "data: %s, %d training and %d test images of %s, %d classes (%s)",
         data.name,
@@ -129,6 +144,58 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         data.source,
     )
     return data
+
+
+def _check_batch(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
+    """Refuses a batch that there are too few images for; `recipe` is for num_labels."""
+    batch_size = recipe.train.batch_size
+    if not recipes.learns_labels(recipe):
+        if batch_size > num_images:
+            raise InputError(
+                f"--config.train.batch_size={batch_size}: there are {num_images}"
+                " training images"
+            )
+        return
+    labeled, unlabeled = recipe.train.labeled_batch_size, num_images - num_labels
+    if labeled >= batch_size:
+        raise InputError(
+            f"--config.train.labeled_batch_size={labeled}: must leave room for"
+            f" unlabeled images in a batch of {batch_size}; raise"
+            " --config.train.batch_size"
+        )
+    if batch_size - labeled > unlabeled:
+        raise InputError(
+            f"--config.train.batch_size={batch_size}: has {batch_size - labeled}"
+            f" unlabeled images, and with --labels={num_labels} there are {unlabeled}"
+        )
+
+
+def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
+    """The M1 of M1+M2: this run's own, or that of a finished run of the same data."""
+    if not recipe.m1_workdir:
+        return FirstStage(run.stage("m1"), recipe.m1.model, recipe.m1.train)
+    flag, there = f"--config.m1_workdir={recipe.m1_workdir}", Workdir(recipe.m1_workdir)
+    if not there.config.exists():
+        raise InputError(
+            f"{flag}: no run is there; train one with --config=configs/m1.py and this"
+            " --workdir, or leave the field empty"
+        )
+    theirs = read_json(there.config)
+    config = theirs.get("config") if isinstance(theirs, dict) else None
+    if not isinstance(config, dict) or config.get("model", {}).get("name") != "m1":
+        raise InputError(f"{flag}: not the folder of a run of the model m1")
+    unlike = recipes.differences(
+        {"dataset": theirs.get("dataset")}, {"dataset": data.identity}
+    )
+    if unlike:
+        raise InputError(f"{flag}: trained on other images: {'; '.join(unlike)}")
+    if not there.stage().weights.exists():
+        raise InputError(
+            f"{flag}: that run is not finished; its own command again goes on with it"
+        )
+    return FirstStage(
+        there.stage(), ConfigDict(config["model"]), ConfigDict(config["train"])
+    )
 
 
 def _missing(recipe: ConfigDict, before: Results | None) -> list[int]:

@@ -18,13 +18,20 @@ class Progress:
     """
 
     def __init__(
-        self, stream: TextIO, *, step: int, steps_per_epoch: int, num_epochs: int
+        self,
+        stream: TextIO,
+        title: str,
+        *,
+        step: int,
+        steps_per_epoch: int,
+        num_epochs: int,
     ):
+        self._title = title
         self._steps_per_epoch, self._num_epochs = steps_per_epoch, num_epochs
         self._step, self._time = step, time.monotonic()
         self._plain = not stream.isatty()
         self._bar = tqdm(
-            desc="training",
+            desc=title,
             total=num_epochs * steps_per_epoch,
             initial=step,
             unit="step",
@@ -52,7 +59,8 @@ class Progress:
             now = time.monotonic()
             rate = (step - self._step) / (now - self._time)
             logger.info(
-                "epoch %*d/%d  loss %.2f  %.0f steps/s",
+                "%s: epoch %*d/%d  loss %.2f  %.3g steps/s",
+                self._title,
                 len(str(self._num_epochs)),
                 step // self._steps_per_epoch,
                 self._num_epochs,

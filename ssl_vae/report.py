@@ -1,6 +1,8 @@
 """Pictures of a trained model, as PNG files in its workdir."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +11,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssl_vae.datasets import Dataset
-from ssl_vae.models.m1 import M1, Params
+from ssl_vae.models import JointModel, Model, Params
 
 COLUMNS = 10
+STYLES = 6
 SCATTER_IMAGES = 5_000
 
 
 def save_pictures(
-    folder: Path, model: M1, params: Params, data: Dataset, test_features: np.ndarray
+    folder: Path,
+    model: Model,
+    params: Params,
+    data: Dataset,
+    test_features: np.ndarray,
 ) -> None:
     """Writes reconstructions.png and latent_space.png.
+
+    For a model that learns labels also analogies.png and samples.png.
 
     Args:
       folder: Where they go.
@@ -30,25 +39,73 @@ def save_pictures(
     matplotlib.use("Agg")
     reconstructions(model, params, data).savefig(folder / "reconstructions.png")
     latent_space(test_features, data).savefig(folder / "latent_space.png")
+    if isinstance(model, JointModel):
+        analogies(model, params, data).savefig(folder / "analogies.png")
+        samples(model, params, data).savefig(folder / "samples.png")
 
 
-def reconstructions(model: M1, params: Params, data: Dataset) -> Figure:
-    """One test image of each class above its reconstruction from the posterior mean."""
+def _one_of_each_class(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Up to COLUMNS classes, and an index of a test image of each."""
     classes = np.unique(data.test_labels)[:COLUMNS]  # a small test set may lack some
-    images = data.test_images[[np.argmax(data.test_labels == k) for k in classes]]
-    x = jnp.asarray(images.reshape(len(images), -1), jnp.float32) / 255
-    probs = jax.nn.sigmoid(model.decode(params, model.features(params, x)))
-    rows = [images / 255, np.asarray(probs).reshape(images.shape)]
-    figure = Figure(figsize=(1.0 * len(images), 2.4), dpi=150, layout="constrained")
-    axes = figure.subplots(2, len(images), squeeze=False)
-    for row, pictures in zip(axes, rows, strict=True):
-        for axis, picture in zip(row, pictures, strict=True):
-            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-    for axis, k in zip(axes[0], classes, strict=True):
-        axis.set_title(data.class_names[k], fontsize=8)
+    return classes, np.array([np.argmax(data.test_labels == k) for k in classes])
+
+
+def _pixels(images: np.ndarray) -> jax.Array:
+    """uint8 [n, H, W, C] -> float32 in [0, 1], [n, pixels]."""
+    return jnp.asarray(images.reshape(len(images), -1), jnp.float32) / 255
+
+
+def _grid(pictures: np.ndarray, column_names: Sequence[str]) -> tuple[Figure, Any]:
+    """A figure of gray or color pictures, float [rows, columns, H, W, C] in [0, 1]."""
+    rows, columns = pictures.shape[:2]
+    figure = Figure(
+        figsize=(1.0 * columns, 1.0 * rows + 0.4), dpi=150, layout="constrained"
+    )
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, picture in zip(
+        axes.flat, pictures.reshape(-1, *pictures.shape[2:]), strict=True
+    ):
+        axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+    for axis, name in zip(axes[0], column_names, strict=True):
+        axis.set_title(name, fontsize=8)
+    return figure, axes
+
+
+def reconstructions(model: Model, params: Params, data: Dataset) -> Figure:
+    """One test image of each class above its reconstruction by the model."""
+    classes, rows = _one_of_each_class(data)
+    images = data.test_images[rows]
+    probs = np.asarray(jax.jit(model.reconstruct)(params, _pixels(images)))
+    pictures = np.stack([images / 255, probs.reshape(images.shape)])
+    figure, axes = _grid(pictures, [data.class_names[k] for k in classes])
     axes[0, 0].set_ylabel("test image", fontsize=8)
     axes[1, 0].set_ylabel("reconstruction", fontsize=8)
+    return figure
+
+
+def analogies(model: JointModel, params: Params, data: Dataset) -> Figure:
+    """A test image of each class, and its style in every class: one row an image."""
+    classes, rows = _one_of_each_class(data)
+    images = data.test_images[rows]
+    styles = jax.jit(model.features)(params, _pixels(images))
+    probs = np.asarray(jax.jit(model.decode_classes)(params, styles))[:, :COLUMNS]
+    pictures = probs.reshape(*probs.shape[:2], *images.shape[1:])
+    pictures = np.concatenate([images[:, None] / 255, pictures], axis=1)
+    figure, axes = _grid(pictures, ["test image", *data.class_names[:COLUMNS]])
+    for axis, k in zip(axes[:, 0], classes, strict=True):
+        axis.set_ylabel(data.class_names[k], fontsize=8)
+    return figure
+
+
+def samples(model: JointModel, params: Params, data: Dataset) -> Figure:
+    """Styles drawn from p(z) in every class: one row a style."""
+    styles = jax.random.normal(jax.random.key(0), [STYLES, model.latent_dim])
+    probs = np.asarray(jax.jit(model.decode_classes)(params, styles))[:, :COLUMNS]
+    pictures = probs.reshape(*probs.shape[:2], *data.test_images.shape[1:])
+    figure, axes = _grid(pictures, data.class_names[:COLUMNS])
+    for number, axis in enumerate(axes[:, 0], start=1):
+        axis.set_ylabel(f"style {number}", fontsize=8)
     return figure
 
 

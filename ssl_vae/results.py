@@ -1,9 +1,12 @@
 """What a run found: results.json in memory, on disk and as a table."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from ssl_vae.datasets.known import CANONICAL_SHA256
 from ssl_vae.errors import InputError
@@ -24,7 +27,36 @@ class Row:
     split_seeds: list[int]
     test_accuracy: list[float]  # in [0, 1], one a split seed
     test_accuracy_mean: float
-    test_accuracy_std: float  # sample standard deviation over the splits
+    test_accuracy_std: float  # sample deviation (n - 1), 0 for one split
+    # Where every split has a model of its own: its figures, one dict a split seed.
+    vae: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def measured(
+        cls,
+        num_labels: int,
+        classifier: str,
+        accuracy: dict[int, float],
+        vae: Sequence[dict[str, Any]] = (),
+    ) -> Self:
+        """The row of accuracies by split seed, inductive, with mean and deviation."""
+        values = list(accuracy.values())
+        return cls(
+            labels=num_labels,
+            classifier=classifier,
+            protocol="inductive",
+            split_seeds=list(accuracy),
+            test_accuracy=values,
+            test_accuracy_mean=float(np.mean(values)),
+            test_accuracy_std=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            vae=list(vae),
+        )
+
+    @property
+    def collapsed(self) -> list[int]:
+        """Split seeds whose model has collapsed: their accuracy is not a result."""
+        pairs = zip(self.split_seeds, self.vae, strict=False)
+        return [seed for seed, figures in pairs if figures["collapsed"]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +68,7 @@ class Results:
     model: str
     seed: int
     dataset: dict[str, Any]
-    vae: dict[str, Any]
+    vae: dict[str, Any]  # of the VAE; if there are several, most labels, first split
     results: list[Row]  # ascending in labels
     seconds: dict[str, float]  # of all commands so far
     device: str
@@ -82,14 +114,14 @@ class Results:
             "validation" if self.dataset["name"].endswith("-validation") else "test"
         )
         accuracy = f"{held_out} accuracy %"
-        head = ["labels", "latent dim", "kernel", accuracy, "sd", "splits"]
+        head = ["labels", "latent dim", "classifier", accuracy, "sd", "splits"]
         known = self.dataset["sha256"] == CANONICAL_SHA256["fashion_mnist"]
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):
             line = [
                 str(row.labels),
                 str(self.vae["latent_dim"]),
-                row.classifier.removeprefix("svm_"),
+                row.classifier,
                 f"{100 * row.test_accuracy_mean:.2f}",
                 f"{100 * row.test_accuracy_std:.2f}",
                 str(len(row.split_seeds)),
@@ -97,7 +129,13 @@ class Results:
             reported = REPORTED.get(row.labels)
             lines.append([*line, f"{100 * reported:.2f}" if reported else "-"])
         widths = [max(map(len, column)) for column in zip(*lines, strict=False)]
-        return "\n".join(
+        text = [
             "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=False))
             for line in lines
-        )
+        ]
+        text += [
+            f"collapsed at {row.labels} labels, not a result: splits {row.collapsed}"
+            for row in self.results
+            if row.labels in label_counts and row.collapsed
+        ]
+        return "\n".join(text)

@@ -1,8 +1,9 @@
 """Training: one pure step, an epoch as `lax.scan`, and the loop over epochs.
 
-Knows no model: a loss is `loss_fn(params, batch, key=key) -> (loss, metrics)`. The step
-number is the whole position of a run. It gives the shuffle of its epoch and the key of
-its noise, so a run that stops at any step and goes on repeats the same numbers.
+Knows no model: a loss is `loss_fn(params, *batch, key=key) -> (loss, metrics)`, where a
+batch has a part from every set of examples: all images, say, and the labeled ones. The
+step number is the whole position of a run. It gives every set's shuffle and the key of
+the noise, so a run that stops at any step and goes on repeats the same numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,15 @@ LossFn = Callable[..., tuple[jax.Array, Metrics]]
 STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
 
 
+class Examples(NamedTuple):
+    """A set of examples: some rows of arrays that lie on the device."""
+
+    arrays: Any  # an array [N, ...] or a tree of them
+    rows: jax.Array  # int32 [n], which of the N belong to the set
+
+
 class TrainState(NamedTuple):
-    """All that training changes."""
+    """All that training changes. With a leading axis on every array: several runs."""
 
     step: jax.Array  # int32 scalar: optimizer steps done
     params: Any
@@ -54,7 +62,7 @@ def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
 
 def train_step(
     state: TrainState,
-    batch: jax.Array,
+    batch: Sequence[Any],
     key: jax.Array,
     *,
     loss_fn: LossFn,
@@ -63,20 +71,57 @@ def train_step(
     """One optimizer step, pure. The step's own key is folded from the run's `key`."""
     key = jax.random.fold_in(key, state.step)
     grad_fn = jax.grad(loss_fn, has_aux=True)
-    grads, metrics = grad_fn(state.params, batch, key=key)
+    grads, metrics = grad_fn(state.params, *batch, key=key)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def train_steps(
-    state: TrainState,
-    images: jax.Array,
+def batch_rows(
+    rows: jax.Array,
     key: jax.Array,
+    first: jax.Array,
     *,
     num_steps: int,
     batch_size: int,
+    num_passes: int,
+) -> jax.Array:
+    """Which rows the steps from `first` on take: passes over all, each shuffled anew.
+
+    Args:
+      rows: int32 [n].
+      key: Of the set's shuffles; a pass folds in its number.
+      first: int32 scalar, a step.
+      num_steps: How many steps.
+      batch_size: At most n. A pass leaves out the remainder that fills no batch.
+      num_passes: How many passes the steps touch, at most.
+
+    Returns:
+      int32 [num_steps, batch_size].
+    """
+    steps_per_pass = len(rows) // batch_size
+    first_pass, position = jnp.divmod(first, steps_per_pass)
+
+    def one_pass(number: jax.Array) -> jax.Array:
+        order = jax.random.permutation(jax.random.fold_in(key, number), rows)
+        return order[: steps_per_pass * batch_size].reshape(-1, batch_size)
+
+    passes = [one_pass(first_pass + i) for i in range(num_passes)]
+    return jax.lax.dynamic_slice_in_dim(jnp.concatenate(passes), position, num_steps)
+
+
+def _take(arrays: Any, rows: jax.Array) -> Any:
+    return jax.tree.map(lambda array: array[rows], arrays)
+
+
+def train_steps(
+    state: TrainState,
+    examples: Sequence[Examples],
+    key: jax.Array,
+    *,
+    num_steps: int,
+    batch_sizes: Sequence[int],
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     mesh: Mesh,
@@ -85,52 +130,71 @@ def train_steps(
 
     Args:
       state: Where to begin.
-      images: All training images, [N, ...], resident on every device.
-      key: The run's key. Shuffles use one half of it, the steps' noise the other.
+      examples: Sets that every batch has a part from. A pass over the first is an
+        epoch; the others are passed over at their own pace.
+      key: The run's key; split into one for each set's shuffles and one for noise.
       num_steps: Must not reach beyond the end of the epoch that `state.step` is in.
-      batch_size: Images a step, a multiple of the mesh's devices.
-      loss_fn: `loss_fn(params, batch, key=key) -> (loss, metrics)`.
+      batch_sizes: Examples a step of each set, multiples of the mesh's devices.
+      loss_fn: `loss_fn(params, *batch, key=key) -> (loss, metrics)`.
       tx: The optax transformation.
       mesh: One axis, "data".
 
     Returns:
       The state after the last step, and the metrics averaged over the steps.
     """
-    key_shuffle, key_noise = jax.random.split(key)
-    epoch, first = jnp.divmod(state.step, len(images) // batch_size)
-    order = jax.random.permutation(jax.random.fold_in(key_shuffle, epoch), len(images))
-    rows = jax.lax.dynamic_slice(
-        order, (first * batch_size,), (num_steps * batch_size,)
-    )
+    *key_sets, key_noise = jax.random.split(key, len(examples) + 1)
+    rows = []
+    for i, (each, size) in enumerate(zip(examples, batch_sizes, strict=True)):
+        steps_per_pass = len(each.rows) // size
+        crossed = (num_steps + steps_per_pass - 2) // steps_per_pass if i else 0
+        rows.append(
+            batch_rows(
+                each.rows,
+                key_sets[i],
+                state.step,
+                num_steps=num_steps,
+                batch_size=size,
+                num_passes=crossed + 1,
+            )
+        )
     split = NamedSharding(mesh, PartitionSpec("data"))
 
-    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, Metrics]:
-        batch = images[jax.lax.with_sharding_constraint(rows, split)]
+    def step(
+        state: TrainState, rows: Sequence[jax.Array]
+    ) -> tuple[TrainState, Metrics]:
+        rows = jax.lax.with_sharding_constraint(rows, split)
+        batch = [_take(e.arrays, mine) for e, mine in zip(examples, rows, strict=True)]
         return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx)
 
-    state, metrics = jax.lax.scan(step, state, rows.reshape(num_steps, batch_size))
+    state, metrics = jax.lax.scan(step, state, rows)
     return state, jax.tree.map(lambda metric: jnp.mean(metric, axis=0), metrics)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Refuses a batch that the devices cannot share evenly.
+def steps_per_epoch(examples: Sequence[Examples], batch_sizes: Sequence[int]) -> int:
+    """Whole batches in the first set of examples."""
+    return examples[0].rows.shape[-1] // batch_sizes[0]
+
+
+def check_batch_sizes(batch_sizes: Sequence[int], mesh: Mesh) -> None:
+    """Refuses batches that the devices cannot share evenly.
 
     Raises:
       InputError: with both numbers.
     """
-    if batch_size % mesh.size:
-        raise InputError(
-            f"--config.train.batch_size={batch_size}: must be a multiple of the"
-            f" {mesh.size} devices"
-        )
+    for batch_size in batch_sizes:
+        if batch_size % mesh.size:
+            raise InputError(
+                f"--config.train.batch_size: {batch_size} images a step cannot be"
+                f" shared evenly by {mesh.size} devices; choose a multiple"
+            )
 
 
 def compile_steps(
     state: TrainState,
-    images: jax.Array,
+    examples: Sequence[Examples],
     key: jax.Array,
     *,
-    batch_size: int,
+    batch_sizes: Sequence[int],
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     mesh: Mesh,
@@ -138,16 +202,20 @@ def compile_steps(
 ) -> Advance:
     """The compiled function that takes a state one part of an epoch further.
 
-    An epoch takes every image once, less the remainder that does not fill a batch; the
-    shuffle is new each time. Its parts are `steps_per_scan` steps long, but for a
-    shorter last one.
+    An epoch takes every example of the first set once, less the remainder that does not
+    fill a batch; the shuffle is new each time. Its parts are `steps_per_scan` steps
+    long, but for a shorter last one.
+
+    Several runs are trained by one call when every array of the state, the keys and the
+    rows of the examples have a leading axis: one after the other on a CPU, whose cores
+    one run keeps busy, and at once with `vmap` on an accelerator.
 
     Args:
-      state: Any state of the run; gives shapes only.
-      images: Training images, float32 [N, ...].
-      key: The run's key.
-      batch_size: Images a step, see `check_batch_size`.
-      loss_fn: `loss_fn(params, batch, key=key) -> (loss, metrics)`.
+      state: Any state of the run, or of several; gives shapes only.
+      examples: Sets of training examples, see `train_steps`.
+      key: The run's key, or one for each run.
+      batch_sizes: Examples a step of each set, see `check_batch_sizes`.
+      loss_fn: `loss_fn(params, *batch, key=key) -> (loss, metrics)`.
       tx: The optax transformation.
       mesh: One axis, "data".
       steps_per_scan: Steps between two returns to Python.
@@ -155,24 +223,55 @@ def compile_steps(
     Returns:
       `advance(state) -> (state, metrics)`; the state it is given is consumed.
     """
-    state, images, key = replicate(mesh, (state, images, key))
-    steps_per_epoch = len(images) // batch_size
-    whole = min(steps_per_scan, steps_per_epoch)
+    state, examples, key = replicate(mesh, (state, tuple(examples), key))
+    num_epoch = steps_per_epoch(examples, batch_sizes)
+    whole = min(steps_per_scan, num_epoch)
     steps = partial(
-        train_steps, batch_size=batch_size, loss_fn=loss_fn, tx=tx, mesh=mesh
+        train_steps, batch_sizes=batch_sizes, loss_fn=loss_fn, tx=tx, mesh=mesh
     )
-    compiled = {
-        num_steps: jax.jit(partial(steps, num_steps=num_steps), donate_argnums=0)
-        .lower(state, images, key)
-        .compile()
-        for num_steps in {whole, steps_per_epoch % whole} - {0}
-    }
+
+    def compiled(num_steps: int) -> Any:
+        function: Callable[..., Any] = partial(steps, num_steps=num_steps)
+        if state.step.ndim:
+            one_by_one = jax.default_backend() == "cpu"
+            function = for_each_run(function, one_by_one=one_by_one)
+        return jax.jit(function, donate_argnums=0).lower(state, examples, key).compile()
+
+    by_length = {n: compiled(n) for n in {whole, num_epoch % whole} - {0}}
 
     def advance(state: TrainState) -> tuple[TrainState, Metrics]:
-        left = steps_per_epoch - int(state.step) % steps_per_epoch
-        return compiled[min(whole, left)](replicate(mesh, state), images, key)
+        left = num_epoch - steps_done(state) % num_epoch
+        return by_length[min(whole, left)](replicate(mesh, state), examples, key)
 
     return advance
+
+
+def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[..., Any]:
+    """`train_steps` of states, rows and keys with a leading axis; arrays are shared.
+
+    Args:
+      steps: `train_steps` with everything set but state, examples and key.
+      one_by_one: `lax.map` over the runs, or else `vmap`. The numbers are the same.
+    """
+
+    def several(
+        state: TrainState, examples: Sequence[Examples], key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        arrays, rows = zip(*examples, strict=True)
+
+        def one(run: tuple[TrainState, Sequence[jax.Array], jax.Array]) -> Any:
+            state, rows, key = run
+            return steps(state, [*map(Examples, arrays, rows)], key)
+
+        runs = state, rows, key
+        return jax.lax.map(one, runs) if one_by_one else jax.vmap(one)(runs)
+
+    return several
+
+
+def steps_done(state: TrainState) -> int:
+    """Optimizer steps of the run; several runs are always at the same step."""
+    return int(jnp.ravel(state.step)[0])
 
 
 def fit(
@@ -186,8 +285,9 @@ def fit(
       num_steps: A multiple of the steps of an epoch.
 
     Yields:
-      The state, which the next part consumes, and the part's mean metrics.
+      The state, which the next part consumes, and the part's mean metrics, over all
+      runs if there are several.
     """
-    while int(state.step) < num_steps:
+    while steps_done(state) < num_steps:
         state, metrics = advance(state)
-        yield state, {name: float(value) for name, value in metrics.items()}
+        yield state, {name: float(jnp.mean(m)) for name, m in metrics.items()}

@@ -33,8 +33,39 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+class Stage:
+    """Folder of one training: its states, its final weights and its metrics log."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.steps = path / "steps"  # Orbax, one subfolder a saved step
+        self.weights = path / "vae_weights"
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to the metrics log."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def trim_log(self, step: int) -> None:
+        """Drops lines of the metrics log beyond `step`, and a torn last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line + "\n")
+        partial = self.metrics.with_name(self.metrics.name + ".partial")
+        partial.write_text("".join(kept))
+        partial.replace(self.metrics)
+
+
 class Workdir:
-    """Paths of a run's files, and its metrics log."""
+    """Paths of a run's files."""
 
     def __init__(self, path: str | Path):
         try:
@@ -42,9 +73,6 @@ class Workdir:
         except (OSError, RuntimeError) as error:
             raise InputError(f"--workdir={path}: {error}") from None
         self.config = self.path / "config.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.steps = self.path / "steps"  # Orbax, one subfolder a saved step
-        self.weights = self.path / "vae_weights"
         self.classifier = self.path / "classifier.skops"
         self.results = self.path / "results.json"
 
@@ -79,9 +107,8 @@ class Workdir:
           InputError: with the differences.
         """
         if not self.config.exists():
-            if orphans := [
-                p for p in (self.results, self.weights, self.steps) if p.exists()
-            ]:
+            names = ("results.json", "vae_weights", "steps", "m1", "labels-*")
+            if orphans := [p for name in names for p in self.path.glob(name)]:
                 raise InputError(
                     f"{orphans[0]}: of a run whose config.json is gone; move it away or"
                     " choose another --workdir"
@@ -108,26 +135,31 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, _identity(config, dataset))
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Appends one line to the metrics log."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+    def stage(self, name: str = "") -> Stage:
+        """The training in a subfolder, or in the run's own folder."""
+        return Stage(self.path / name)
 
-    def trim_log(self, step: int) -> None:
-        """Drops lines of the metrics log beyond `step`, and a torn last line."""
-        if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] > step:
-                    break
-            except (ValueError, KeyError, TypeError):
-                break
-            kept.append(line + "\n")
-        partial = self.metrics.with_name(self.metrics.name + ".partial")
-        partial.write_text("".join(kept))
-        partial.replace(self.metrics)
+    def groups_of_splits(self, num_labels: int, num_splits: int) -> list[range]:
+        """Label splits that are trained together, at least `num_splits` in all.
+
+        Those that the folder holds stay together; the splits that are missing beyond
+        them follow.
+        """
+        groups, covered = [], 0
+        for folder in sorted(
+            (self.path / f"labels-{num_labels}").glob("splits-*-*"),
+            key=lambda path: int(path.name.split("-")[1]),
+        ):
+            first, last = map(int, folder.name.split("-")[1:])
+            groups.append(range(first, last + 1))
+            covered = last + 1
+        if covered < num_splits:
+            groups.append(range(covered, num_splits))
+        return groups
+
+    def stage_of_splits(self, num_labels: int, splits: range) -> Stage:
+        """The training for these label splits."""
+        return self.stage(f"labels-{num_labels}/splits-{splits[0]}-{splits[-1]}")
 
 
 def _identity(config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:

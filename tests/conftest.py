@@ -15,6 +15,13 @@ NUM_CLASSES, SIDE = 4, 8
 
 
 @pytest.fixture(autouse=True, scope="session")
+def compiled_once(tmp_path_factory):
+    """Many runs of one small recipe: each program is compiled once for all of them."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jit")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def own_folders(tmp_path_factory):
     """No test reads or writes what belongs to the user who runs it."""
     home = tmp_path_factory.mktemp("home")

@@ -40,7 +40,9 @@ def test_the_default_recipe_is_the_reported_system(config):
         ("train.learning_rate", float("nan"), "number above 0"),
         ("train.num_epochs", 0, "whole number from 1"),
         ("seed", -1, "whole number from 0"),
-        ("model.name", "m7", "'m1'"),
+        ("model.name", "m7", "m1 or m2 or m1_m2"),
+        ("importance_samples", 0, "whole number from 1"),
+        ("train.schedule", "linear", "'constant' or 'cosine'"),
         ("recipe", "../m1", "letters, digits"),
         ("evaluate_on", "train", "'test' or 'validation'"),
     ],
@@ -100,3 +102,49 @@ def test_differences_name_the_field_and_both_values(config):
     assert recipes.differences({"config": old}, {"config": new}) == [
         "model.latent_dim is 10 there and 50 here"
     ]
+
+
+@pytest.fixture
+def m2():
+    return recipes.load(recipes.recipe_path("m2"))
+
+
+def test_up_to_few_labels_the_fields_of_the_group_few_hold(m2):
+    m2.few.labels, m2.few.model.hidden, m2.model.hidden = 100, (3,), (5,)
+    assert recipes.at(m2, 100).model.hidden == (3,)
+    assert recipes.at(m2, 110).model.hidden == (5,)
+    assert "few" not in recipes.at(m2, 100)
+    assert m2.model.hidden == (5,)
+
+
+def test_a_recipe_without_few_is_the_same_for_all_numbers_of_labels(config):
+    assert recipes.at(config, 100).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("few.model.hidden", (0,), r"few\.model\.hidden=\(0,\): must be a tuple"),
+        ("few.labels", -1, r"few\.labels=-1: must be a whole"),
+        ("model.alpha", -1.0, r"model\.alpha=-1\.0: must be a number"),
+        ("train.labeled_batch_size", 0, r"labeled_batch_size=0: must be a whole"),
+    ],
+)
+def test_fields_of_models_that_learn_labels_are_checked(m2, field, value, message):
+    m2.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=message):
+        recipes.validate(m2)
+
+
+def test_only_fields_of_model_and_train_may_differ_with_few_labels(m2):
+    with m2.unlocked():
+        m2.few.seed = 1
+    with pytest.raises(InputError, match=r"--config\.few\.seed: no such field"):
+        recipes.validate(m2)
+
+
+def test_a_field_of_another_model_is_refused(m2):
+    with m2.unlocked():
+        m2.model.kl_weight = 1.0
+    with pytest.raises(InputError, match=r"--config\.model\.kl_weight: no such field"):
+        recipes.validate(m2)

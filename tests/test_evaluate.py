@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssl_vae import evaluate
+from ssl_vae.models.m1 import ElboTerms
 
 
 @pytest.mark.parametrize("num_images", [1, 7, 8, 9, 24])
@@ -12,22 +13,23 @@ def test_map_images_is_the_function_of_all_images_at_once(num_images, monkeypatc
     images = jax.random.normal(jax.random.key(0), (num_images, 3))
     weights = jax.random.normal(jax.random.key(1), (3, 2))
     np.testing.assert_allclose(
-        evaluate.map_images(lambda x: jnp.tanh(x @ weights), images),
+        evaluate.map_images(lambda w, x: jnp.tanh(x @ w), weights, images),
         jnp.tanh(images @ weights),
         rtol=1e-5,
         atol=1e-6,
     )
 
 
-def test_mean_elbo_averages_over_images_with_a_key_each():
-    def noise(images, *, key):
-        return images[:, 0] + jax.random.normal(key, (len(images),))
+def test_the_elbo_has_a_key_for_each_image():
+    def noise(params, images, *, key):
+        draws = jax.random.normal(key, (len(images),))
+        return ElboTerms(params + images[:, 0], -draws)
 
-    images = jnp.full([4000, 1], 5.0)
-    mean = evaluate.mean_elbo(noise, images, key=jax.random.key(0))
-    assert mean == evaluate.mean_elbo(noise, images, key=jax.random.key(0))
+    images, keys = jnp.zeros([4000, 1]), jax.random.split(jax.random.key(0), 4000)
+    values = evaluate.elbos(noise, jnp.float32(5.0), images, keys)
     # Four standard errors; one shared draw would be off by about 1.
-    assert abs(mean - 5.0) < 4 / np.sqrt(4000)
+    assert abs(values.mean() - 5.0) < 4 / np.sqrt(4000)
+    assert 0.9 < values.std() < 1.1
 
 
 def test_active_units_are_those_whose_mean_varies_over_images():
@@ -37,6 +39,39 @@ def test_active_units_are_those_whose_mean_varies_over_images():
     assert evaluate.active_units(features) == 2
 
 
-def test_summarize_gives_mean_and_sample_deviation():
-    assert evaluate.summarize([0.1, 0.2, 0.3]) == pytest.approx((0.2, 0.1))
-    assert evaluate.summarize([0.7]) == (0.7, 0.0)
+def test_the_log_likelihood_of_a_known_weight_is_its_log_mean_exp():
+    """Weights exp(s * noise - s^2 / 2) have mean 1: the truth is the image itself."""
+
+    def log_weight(params, x, *, key):
+        return params + x[:, 0] + 0.5 * jax.random.normal(key, (len(x),)) - 0.125
+
+    images = jnp.linspace(-300, -200, 4000)[:, None]
+    keys = jax.random.split(jax.random.key(0), 4000)
+    for num_samples, low, high in ((1, -0.155, -0.095), (200, -0.01, 0.01)):
+        values = evaluate.log_likelihoods(
+            log_weight, num_samples, jnp.float32(0), images, keys
+        )
+        assert low < values.mean() + 250 < high
+
+
+def test_class_use_knows_certain_classes_from_collapse():
+    def use(probs, num_images=1000):
+        logits = np.log(np.maximum(probs, 1e-30))
+        return evaluate.class_use(np.resize(logits, (num_images, 10)))
+
+    certain = use(np.eye(10))
+    assert certain.entropy == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(certain.class_histogram, 0.1, rtol=1e-6)
+    assert not certain.collapsed
+    one_class = use(np.eye(10)[:1])
+    assert one_class.class_histogram[0] == pytest.approx(1)
+    assert one_class.collapsed
+    # The likeliest class is right but hardly depends on the image.
+    doubt = use(np.full((10, 10), 0.1) + 0.01 * np.eye(10))
+    np.testing.assert_allclose(doubt.class_histogram, 0.1)
+    assert doubt.entropy == pytest.approx(np.log(10), abs=1e-3)
+    assert doubt.collapsed
+    unsure = use(np.full((10, 10), 0.05) + 0.5 * np.eye(10))
+    assert not unsure.collapsed
+    assert use(np.eye(10)[:4]).collapsed
+    assert not use(np.eye(10)[:6]).collapsed

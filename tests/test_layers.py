@@ -14,6 +14,9 @@ FLOORS = [
     ["models", "classifiers", "workdir"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan"],
+    ["job"],
+    ["loop"],
+    ["features_first", "joint"],
     ["experiment"],
     ["main"],
 ]

@@ -80,6 +80,23 @@ def test_elbo_is_the_log_evidence_when_the_decoder_ignores_z_and_q_is_the_prior(
     np.testing.assert_allclose(terms.elbo, -6 * np.log(2), rtol=1e-6)
 
 
+def test_importance_weights_average_to_the_evidence(params, x):
+    params = jax.tree.map(lambda p: 0.5 * p, params)
+    exact = log_evidence(params, x)
+    keys = jax.random.split(jax.random.key(3), 4000)
+    weights = jax.vmap(
+        lambda key: jnp.exp(MODEL.log_weight(params, x, key=key) - exact)
+    )(keys)
+    error = weights.std(0) / np.sqrt(len(keys))
+    np.testing.assert_array_less(np.abs(weights.mean(0) - 1), 5 * error + 1e-3)
+
+
+def test_images_are_rebuilt_from_the_posterior_means(params, x):
+    logits = MODEL.decode(params, MODEL.features(params, x))
+    expected = scipy.special.expit(logits)
+    np.testing.assert_allclose(MODEL.reconstruct(params, x), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kl_weight", [1.0, 0.1])
 def test_loss_is_the_batch_mean_with_the_kl_weighted(params, x, kl_weight):
     model = M1(pixels=6, latent_dim=1, hidden=(5, 4), kl_weight=kl_weight)

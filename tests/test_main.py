@@ -127,8 +127,8 @@ def test_a_run_prints_its_table_and_the_same_command_repeats_it(small_data, tmp_
     lines = first.stdout.splitlines()
     assert "test accuracy" in lines[0]
     assert [line.split()[:3] for line in lines[1:]] == [
-        ["8", "3", "rbf"],
-        ["40", "3", "rbf"],
+        ["8", "3", "svm_rbf"],
+        ["40", "3", "svm_rbf"],
     ]
     assert "Traceback" not in first.stderr
     again = run(*args, cwd=tmp_path)

@@ -10,7 +10,7 @@ class Terminal(io.StringIO):
 
 
 def follow(stream):
-    with Progress(stream, step=10, steps_per_epoch=20, num_epochs=3) as progress:
+    with Progress(stream, "M1", step=10, steps_per_epoch=20, num_epochs=3) as progress:
         for step in range(20, 61, 10):
             progress.update(step, {"loss": 200.0 + step})
 
@@ -31,9 +31,9 @@ def test_a_log_gets_one_plain_line_an_epoch(caplog):
     assert stream.getvalue() == ""
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split("  loss")[0] for line in lines] == [
-        "epoch 1/3",
-        "epoch 2/3",
-        "epoch 3/3",
+        "M1: epoch 1/3",
+        "M1: epoch 2/3",
+        "M1: epoch 3/3",
     ]
     assert "loss 260.00" in lines[-1]
     assert "steps/s" in lines[-1]

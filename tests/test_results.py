@@ -65,7 +65,7 @@ def test_the_table_shows_the_rows_asked_for_in_percent():
     lines = RESULTS.table([100]).splitlines()
     assert "reference" not in lines[0]
     assert [line.split() for line in lines[1:]] == [
-        ["100", "4", "rbf", "75.00", "1.25", "2"]
+        ["100", "4", "svm_rbf", "75.00", "1.25", "2"]
     ]
     assert len(RESULTS.table([8, 100]).splitlines()) == 3
 

@@ -26,13 +26,17 @@ def fresh_state():
     return train.init_state(MODEL.init(jax.random.key(0)), TX)
 
 
+def examples_of(images):
+    return [train.Examples(images, jnp.arange(len(images)))]
+
+
 def compiled(images, loss_fn=MODEL.loss, tx=TX, steps_per_scan=100):
     state = train.init_state(MODEL.init(jax.random.key(0)), tx)
     return train.compile_steps(
         state,
-        images,
+        examples_of(images),
         jax.random.key(1),
-        batch_size=BATCH_SIZE,
+        batch_sizes=[BATCH_SIZE],
         loss_fn=loss_fn,
         tx=tx,
         mesh=train.data_mesh(),
@@ -82,7 +86,7 @@ def test_a_scan_of_an_epoch_is_its_steps_one_after_the_other(images):
     order = jax.random.permutation(jax.random.fold_in(key_shuffle, 0), NUM_IMAGES)
     for rows in order[: 6 * BATCH_SIZE].reshape(6, BATCH_SIZE):
         by_hand, _ = train.train_step(
-            by_hand, images[rows], key_noise, loss_fn=MODEL.loss, tx=TX
+            by_hand, [images[rows]], key_noise, loss_fn=MODEL.loss, tx=TX
         )
     assert state.step == by_hand.step == 6
     jax.tree.map(
@@ -136,8 +140,9 @@ def test_eight_devices_give_the_result_of_one():
             mesh = train.data_mesh(devices)
             state = train.init_state(model.init(jax.random.key(0)), tx)
             advance = train.compile_steps(
-                state, images, jax.random.key(1), batch_size=8, loss_fn=model.loss,
-                tx=tx, mesh=mesh,
+                state, [train.Examples(images, jax.numpy.arange(50))],
+                jax.random.key(1), batch_sizes=[8], loss_fn=model.loss, tx=tx,
+                mesh=mesh,
             )
             for state, metrics in train.fit(advance, state, num_steps=30):
                 pass
@@ -149,9 +154,9 @@ def test_eight_devices_give_the_result_of_one():
             trained(jax.devices()), trained(jax.devices()[:1]),
         )
         try:
-            train.check_batch_size(100, train.data_mesh())
+            train.check_batch_sizes([8, 100], train.data_mesh())
         except InputError as error:
-            assert "batch_size=100: must be a multiple of the 8 devices" in str(error)
+            assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
         else:
             raise AssertionError("100 images cannot be shared by 8 devices")
     """)
@@ -159,3 +164,111 @@ def test_eight_devices_give_the_result_of_one():
     subprocess.run(
         [sys.executable, "-c", script], env=os.environ | environment, check=True
     )
+
+
+def count_both(params, first, second, *, key):
+    """A loss whose metrics count what is taken of two sets of numbered examples."""
+    loss, _ = count_images(params, first, key=key)
+    images, numbers = second
+    assert images.shape[0] == numbers.shape[0]
+    seen = jnp.zeros([NUM_IMAGES]).at[numbers].add(1.0)
+    return loss, {"first": count_images(params, first, key=key)[1]["seen"]} | {
+        "second": seen
+    }
+
+
+@pytest.fixture
+def numbered():
+    numbers = jnp.arange(NUM_IMAGES, dtype=jnp.int32)
+    images = jnp.broadcast_to(numbers[:, None].astype(jnp.float32), (NUM_IMAGES, 16))
+    return images, numbers
+
+
+def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
+    images, _ = numbered
+    few, rest = jnp.arange(5, dtype=jnp.int32), jnp.arange(5, 50, dtype=jnp.int32)
+    advance = train.compile_steps(
+        fresh_state(),
+        [train.Examples(images, rest), train.Examples(numbered, few)],
+        jax.random.key(1),
+        batch_sizes=[9, 2],  # 5 steps an epoch, 2 steps a pass over the few
+        loss_fn=count_both,
+        tx=TX,
+        mesh=train.data_mesh(),
+        steps_per_scan=4,
+    )
+    state, one = advance(fresh_state())
+    _, two = advance(state)
+    first = 4 * one["first"] + two["first"]
+    assert np.round(first).tolist() == [0] * 5 + [1] * 45
+    # Two passes in four steps: each leaves out one of the five.
+    counts = np.round(4 * one["second"])
+    assert counts[5:].sum() == 0
+    assert counts.sum() == 8
+    assert counts.max() <= 2
+
+
+def labeled_loss(params, x, labeled, *, key):
+    """M1's loss on both parts, with the labels as pixels: all that is given counts."""
+    images, labels = labeled
+    images = images + labels[:, None].astype(jnp.float32) / 100
+    (one, metrics), (two, _) = (
+        MODEL.loss(params, each, key=key) for each in (x, images)
+    )
+    return one + two, metrics
+
+
+def several(images, labels, splits, one_by_one):
+    """Two parts of an epoch for some of three label splits, trained side by side."""
+    rows = jax.vmap(lambda k: jax.random.permutation(k, NUM_IMAGES))(
+        jax.random.split(jax.random.key(5), 3)
+    )[jnp.asarray(splits)]
+    keys = jax.random.split(jax.random.key(6), 3)[jnp.asarray(splits)]
+    examples = [
+        train.Examples(images, rows[:, 10:]),
+        train.Examples((images, labels), rows[:, :10]),
+    ]
+    steps = train.for_each_run(
+        lambda state, examples, key: train.train_steps(
+            state,
+            examples,
+            key,
+            num_steps=3,
+            batch_sizes=[8, 4],
+            loss_fn=labeled_loss,
+            tx=TX,
+            mesh=train.data_mesh(),
+        ),
+        one_by_one=one_by_one,
+    )
+    state = jax.vmap(lambda k: train.init_state(MODEL.init(k), TX))(keys)
+    for _ in range(2):
+        state, metrics = jax.jit(steps)(state, examples, keys)
+    return state, metrics
+
+
+@pytest.mark.parametrize("one_by_one", [True, False], ids=["map", "vmap"])
+def test_splits_side_by_side_are_equal_to_separate_runs(images, one_by_one):
+    labels = jnp.arange(NUM_IMAGES, dtype=jnp.int32)
+    together = several(images, labels, [0, 1, 2], one_by_one)
+    for split in range(3):
+        alone = several(images, labels, [split], one_by_one=True)
+        jax.tree.map(
+            lambda a, b, i=split: np.testing.assert_allclose(
+                a[i], b[0], rtol=1e-4, atol=1e-5
+            ),
+            together,
+            alone,
+        )
+
+
+def test_hidden_labels_change_nothing_to_the_last_bit(images):
+    labels = jnp.arange(NUM_IMAGES, dtype=jnp.int32)
+    rows = jax.random.permutation(jax.random.split(jax.random.key(5), 3)[1], NUM_IMAGES)
+    shown, hidden = rows[:10], rows[10:]
+    permuted = labels.at[hidden].set(labels[hidden][::-1])
+    changed = labels.at[shown].set(labels[shown][::-1])
+    one = several(images, labels, [1], one_by_one=True)
+    assert_same_bits(one, several(images, permuted, [1], one_by_one=True))
+    with pytest.raises(AssertionError):
+        assert_same_bits(one, several(images, changed, [1], one_by_one=True))

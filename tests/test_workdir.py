@@ -69,7 +69,7 @@ def test_checking_leaves_nothing_behind(tmp_path):
 
 
 def test_trimming_the_log_drops_later_steps_and_a_torn_line(tmp_path):
-    run = Workdir(tmp_path)
+    run = Workdir(tmp_path).stage()
     for step in (100, 200, 300):
         run.log({"step": step, "loss": 0.1 * step})
     with run.metrics.open("a") as file:
@@ -85,3 +85,15 @@ def test_json_is_strict(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"accuracy": float("nan")})
     assert json.loads(path.read_text()) == {"accuracy": 0.5}
+
+
+def test_splits_that_were_trained_together_stay_together(tmp_path):
+    run = Workdir(tmp_path)
+    assert run.groups_of_splits(600, 3) == [range(3)]
+    run.stage_of_splits(600, range(3)).path.mkdir(parents=True)
+    assert run.groups_of_splits(600, 3) == run.groups_of_splits(600, 1) == [range(3)]
+    assert run.groups_of_splits(600, 12) == [range(3), range(3, 12)]
+    run.stage_of_splits(600, range(3, 12)).path.mkdir()
+    run.stage_of_splits(600, range(12, 14)).path.mkdir()
+    assert run.groups_of_splits(600, 14) == [range(3), range(3, 12), range(12, 14)]
+    assert run.groups_of_splits(100, 2) == [range(2)]

@@ -51,6 +51,16 @@ class Dataset:
             digest.update(labels.astype("<i4").tobytes())
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """The data in results.json: name, numbers of images, digest."""
+        return {
+            "name": self.name,
+            "train": len(self.train_images),
+            "test": len(self.test_images),
+            "sha256": self.sha256,
+        }
+
     def holdout(self, num: int) -> "Dataset":
         """The same data set with training images in place of the test set.
 

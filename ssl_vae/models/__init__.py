@@ -1,12 +1,14 @@
-"""Models as pure functions of their parameters; no training loop, no files."""
+"""Models as pure functions of their parameters; no training loop, no files.
 
-from typing import Any
+All of them have `init`, `inputs`, `loss`, `elbo`, `log_weight`, `features` and
+`reconstruct`; those that learn labels also `class_logits` and `decode_classes`.
+"""
 
-from ssl_vae.models.m1 import M1
+from ssl_vae.models.m1 import M1, Params
+from ssl_vae.models.m1_m2 import M1M2, informative_units
+from ssl_vae.models.m2 import M2
 
-__all__ = ["M1", "build"]
+__all__ = ["M1", "M1M2", "M2", "JointModel", "Model", "Params", "informative_units"]
 
-
-def build(*, name: str, pixels: int, **fields: Any) -> M1:
-    """The model that a recipe's `model` group describes, for images of `pixels`."""
-    return {"m1": M1}[name](pixels=pixels, **fields)
+JointModel = M2 | M1M2  # of images and their classes: trained anew for other labels
+Model = M1 | JointModel

@@ -36,6 +36,8 @@ class ElboTerms(NamedTuple):
 class M1:
     """The model's hyper-parameters; its methods are pure functions of `params`.
 
+    It learns no labels: one training serves every choice of the labeled images.
+
     Attributes:
       pixels: Length of a flattened image.
       latent_dim: Length of z.
@@ -67,6 +69,10 @@ class M1:
             "encoder": self.encoder.init(key_encoder, x)["params"],
             "decoder": self.decoder.init(key_decoder, z)["params"],
         }
+
+    def inputs(self, x: jax.Array) -> jax.Array:
+        """What `loss` takes in place of images x, [batch, pixels]: here, the same."""
+        return x
 
     def encode(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of q(z|x), [batch, latent]; x is [batch, pixels]."""
@@ -116,6 +122,23 @@ class M1:
         loss = self.kl_weight * kl - log_likelihood
         return loss, {"loss": loss, "log_likelihood": log_likelihood, "kl": kl}
 
+    def log_weight(self, params: Params, x: jax.Array, *, key: jax.Array) -> jax.Array:
+        """Log p(x, z) - log q(z|x) at one draw of z from q(z|x), [batch], nats.
+
+        The mean of its exponential over draws is p(x): see `evaluate.log_likelihood`.
+        """
+        mean, logvar = self.encode(params, x)
+        z = distributions.gaussian_sample(key, mean, logvar)
+        return (
+            distributions.bernoulli_log_prob(self.decode(params, z), x)
+            + distributions.standard_normal_log_prob(z)
+            - distributions.gaussian_log_prob(z, mean, logvar)
+        )
+
     def features(self, params: Params, x: jax.Array) -> jax.Array:
         """Posterior means, [batch, latent]: the deterministic features of images x."""
         return self.encode(params, x)[0]
+
+    def reconstruct(self, params: Params, x: jax.Array) -> jax.Array:
+        """Images from the posterior means of x: probs, [batch, pixels]."""
+        return jax.nn.sigmoid(self.decode(params, self.features(params, x)))

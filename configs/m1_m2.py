@@ -1,0 +1,55 @@
+"""M1+M2: the model M2 of the latent variable of M1, the paper's best."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The recipe's fields; any of them can be set with --config.<field>=<value>."""
+    return ConfigDict(
+        {
+            "recipe": "m1_m2",
+            "seed": 42,
+            "dataset": "fashion_mnist",
+            "evaluate_on": "test",
+            "labels": (100, 600, 1000, 3000),
+            "num_splits": 3,
+            "importance_samples": 100,
+            # A finished run of a recipe for M1, in place of the group m1.
+            "m1_workdir": "",
+            "m1": {
+                "model": {
+                    "name": "m1",
+                    "latent_dim": 50,
+                    "hidden": (500, 500),
+                    "kl_weight": 1.0,
+                },
+                "train": {
+                    "num_epochs": 30,
+                    "batch_size": 100,
+                    "learning_rate": 1e-3,
+                    "schedule": "cosine",
+                    "checkpoint_every": 5,
+                },
+            },
+            "model": {
+                "name": "m1_m2",
+                "latent_dim": 50,
+                "hidden": (500,),
+                "alpha": 0.1,
+            },
+            "train": {
+                "num_epochs": 40,
+                "batch_size": 200,
+                "labeled_batch_size": 100,
+                "learning_rate": 2e-3,
+                "schedule": "cosine",
+                "checkpoint_every": 10,
+            },
+            # The authors' hidden layers at 100 labels.
+            "few": {
+                "labels": 100,
+                "model": {"hidden": (300,)},
+                "train": {"num_epochs": 60},
+            },
+        }
+    )

@@ -1,0 +1,76 @@
+"""One way to use unlabeled images: a VAE of all of them, then an SVM on its features.
+
+The VAE learns no labels, so one serves every number of labels and every label split.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from ssl_vae import config as recipes
+from ssl_vae import evaluate, train
+from ssl_vae.classifiers import svm
+from ssl_vae.job import Job, Keys, Outcome, Stopped
+from ssl_vae.labels import choose_labeled
+from ssl_vae.loop import duration, trained_params
+from ssl_vae.models import M1
+from ssl_vae.results import Row
+
+
+def carry_out(job: Job, key: jax.Array) -> Outcome:
+    """Trains the VAE, fits the SVMs that are missing, and keeps one.
+
+    The SVM that is kept is that of the most labels of the run, first split.
+    """
+    plan, keys = job.plan, Keys.of(key)
+    recipe = plan.recipe
+    model = M1(job.train_images.shape[1], **recipes.model_fields(recipe.model))
+    examples = [train.Examples(job.train_images, jnp.arange(len(job.train_images)))]
+    params = trained_params(
+        job,
+        plan.workdir.stage(),
+        model,
+        recipe.train,
+        examples,
+        [recipe.train.batch_size],
+        keys,
+    )
+    with job.clock.part("features"):
+        vae, test_features = evaluate.vae_figures(
+            model,
+            params,
+            job.test_images,
+            key=keys.rest,
+            num_samples=recipe.importance_samples,
+        )
+        num_images = len(job.train_images)
+        vae |= duration(recipe.train, num_images, recipe.train.batch_size)
+        train_features = np.asarray(
+            evaluate.map_images(model.features, params, job.train_images)
+        )
+    rows = []
+    with job.clock.part("classifier"):
+        for num_labels in plan.missing:
+            new, classifier = _fit_svms(job, num_labels, train_features, test_features)
+            rows.append(new)
+    if plan.is_newest(rows[-1].labels):
+        svm.save_svm(classifier, plan.workdir.classifier)
+    return Outcome(rows, model, params, vae, test_features)
+
+
+def _fit_svms(
+    job: Job, num_labels: int, train_features: np.ndarray, test_features: np.ndarray
+) -> tuple[Row, Pipeline]:
+    """A row of results, and the SVM of the first split."""
+    data, settings = job.plan.data, job.plan.recipe.classifier.to_dict()
+    name = settings.pop("name")
+    classifiers = []
+    for split_seed in range(job.plan.recipe.num_splits):
+        if job.stop():
+            raise Stopped(f"in the classifiers for {num_labels} labels")
+        chosen = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
+        labeled = train_features[chosen], data.train_labels[chosen]
+        classifiers.append(svm.fit_svm(*labeled, **settings))
+    scores = [c.score(test_features, data.test_labels) for c in classifiers]
+    return Row.measured(num_labels, name, dict(enumerate(scores))), classifiers[0]

@@ -1,0 +1,199 @@
+"""The other way to use unlabeled images: one model of images and classes, M2 or M1+M2.
+
+Its training depends on the labels, so there is one for every number of labels and every
+label split; the splits of one number are trained side by side.
+"""
+
+import logging
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssl_vae import config as recipes
+from ssl_vae import evaluate, train
+from ssl_vae.job import Job, Keys, Outcome, Stopped
+from ssl_vae.labels import choose_labeled
+from ssl_vae.loop import Diverged, duration, trained_params
+from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
+from ssl_vae.plan import FirstStage
+from ssl_vae.results import Row
+
+logger = logging.getLogger("ssl_vae")
+
+STEPS_PER_SCAN = 20  # fewer than for M1: a step is several splits' and all classes'
+
+
+class First(NamedTuple):
+    """The trained M1 that M1+M2 stands on."""
+
+    m1: M1
+    params: Params
+    kept: np.ndarray  # indices of the units of its latent variable that M2 is given
+
+
+class Trial(NamedTuple):
+    """A model at one number of labels."""
+
+    job: Job
+    num_labels: int
+    recipe: ConfigDict  # as it is for that number
+    model: JointModel
+    train_inputs: Any  # of all training images, see `JointModel.inputs`
+    test_inputs: Any
+
+    def labeled_rows(self, split_seed: int) -> np.ndarray:
+        """Indices of the training images that keep their label in a split."""
+        return choose_labeled(
+            self.job.plan.data.train_labels, self.num_labels, split_seed=split_seed
+        )
+
+    def unlabeled_rows(self, split_seed: int) -> np.ndarray:
+        """Indices of the others."""
+        every = np.arange(len(self.job.plan.data.train_labels))
+        return np.setdiff1d(every, self.labeled_rows(split_seed))
+
+
+def carry_out(job: Job, key: jax.Array) -> Outcome:
+    """Trains and measures the models of the numbers of labels that are missing."""
+    keys = Keys.of(key)
+    first = _train_first(job, job.plan.first, keys) if job.plan.first else None
+    outcomes = []
+    for num_labels in job.plan.missing:
+        outcomes.append(_carry_out(_trial(job, num_labels, first), keys.rest))
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    return outcomes[-1]._replace(rows=rows)
+
+
+def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
+    """M1 as the plan says: trained as a part of this run, or read from another."""
+    m1 = M1(job.train_images.shape[1], **recipes.model_fields(first.model))
+    params = trained_params(
+        job,
+        first.stage,
+        m1,
+        first.train,
+        [train.Examples(job.train_images, jnp.arange(len(job.train_images)))],
+        [first.train.batch_size],
+        keys,
+        title="M1",
+    )
+    means = evaluate.map_images(m1.features, params, job.train_images)
+    kept = informative_units(np.asarray(means))
+    logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
+    if not len(kept):
+        raise Diverged(
+            "no latent unit of M1 tells images apart; try a smaller"
+            " --config.m1.model.kl_weight or more --config.m1.train.num_epochs in"
+            " another --workdir"
+        )
+    return First(m1, params, kept)
+
+
+def _trial(job: Job, num_labels: int, first: First | None) -> Trial:
+    """The recipe, the model and its inputs at a number of labels."""
+    recipe = recipes.at(job.plan.recipe, num_labels)
+    m2 = partial(  # of inputs of a length
+        M2,
+        num_classes=job.plan.data.num_classes,
+        labeled_fraction=num_labels / len(job.train_images),
+        **recipes.model_fields(recipe.model),
+    )
+    model: JointModel
+    if first is None:
+        model = m2(pixels=job.train_images.shape[1])
+    else:
+        model = M1M2(*first, m2(pixels=len(first.kept), gaussian=True))
+    with job.clock.part("features"):
+        train_inputs, test_inputs = (
+            evaluate.map_images(lambda _, x: model.inputs(x), {}, images)
+            for images in (job.train_images, job.test_images)
+        )
+    return Trial(job, num_labels, recipe, model, train_inputs, test_inputs)
+
+
+def _carry_out(trial: Trial, key: jax.Array) -> Outcome:
+    """Trains and measures one model a label split; the first stands for all."""
+    job, outcomes = trial.job, []
+    accuracy: dict[int, float] = {}
+    for splits in job.plan.workdir.groups_of_splits(
+        trial.num_labels, job.plan.recipe.num_splits
+    ):
+        keys = jax.vmap(lambda seed: Keys.of(jax.random.fold_in(key, seed)))(
+            jnp.asarray(splits)
+        )
+        params = _train(trial, splits, keys)
+        for i, split_seed in enumerate(splits):
+            if job.stop():
+                raise Stopped(f"in the figures for {trial.num_labels} labels")
+            mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
+            outcomes.append(_measure(trial, mine, split_seed, keys.rest[i]))
+            with job.clock.part("classifier"):
+                accuracy[split_seed] = _accuracy(trial, mine)
+    name, figures = job.plan.recipe.model.name, [each.vae for each in outcomes]
+    return outcomes[0]._replace(
+        rows=[Row.measured(trial.num_labels, name, accuracy, figures)]
+    )
+
+
+def _train(trial: Trial, splits: range, keys: Keys) -> Params:
+    """Trained parameters of the splits, with a leading axis; one key a split."""
+    job = trial.job
+    labels = jnp.asarray(job.plan.data.train_labels)
+    examples = [
+        train.Examples(arrays, jnp.asarray(np.stack([rows(seed) for seed in splits])))
+        for arrays, rows in (
+            (trial.train_inputs, trial.unlabeled_rows),
+            ((trial.train_inputs, labels), trial.labeled_rows),
+        )
+    ]
+    return trained_params(
+        job,
+        job.plan.workdir.stage_of_splits(trial.num_labels, splits),
+        trial.model,
+        trial.recipe.train,
+        examples,
+        job.plan.batch_sizes(trial.num_labels),
+        keys,
+        title=f"{trial.num_labels} labels, {len(splits)} splits from {splits[0]}",
+        steps_per_scan=STEPS_PER_SCAN,
+    )
+
+
+def _accuracy(trial: Trial, params: Params) -> float:
+    """Share of the test images whose likeliest class is theirs."""
+    logits = trial.model.class_logits
+    classes = np.argmax(evaluate.map_images(logits, params, trial.test_inputs), axis=1)
+    return float(np.mean(classes == trial.job.plan.data.test_labels))
+
+
+def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> Outcome:
+    """One trained model, its figures for results.json and its test features."""
+    job = trial.job
+    with job.clock.part("features"):
+        figures, features = evaluate.vae_figures(
+            trial.model,
+            params,
+            job.test_images,
+            key=key,
+            num_samples=trial.recipe.importance_samples,
+        )
+        logits = trial.model.class_logits
+        every = np.asarray(evaluate.map_images(logits, params, trial.train_inputs))
+        use = evaluate.class_use(every[trial.unlabeled_rows(split_seed)])
+    if use.collapsed:
+        logger.warning(
+            "collapsed: q(y|x) does not tell the classes apart at %d labels, split %d"
+            " (share of each class: %s); its accuracy is not a result; try a larger"
+            " --config.model.alpha",
+            trial.num_labels,
+            split_seed,
+            " ".join(f"{share:.2f}" for share in use.class_histogram),
+        )
+    num_unlabeled = len(job.train_images) - trial.num_labels
+    unlabeled_batch, _ = job.plan.batch_sizes(trial.num_labels)
+    figures |= duration(trial.recipe.train, num_unlabeled, unlabeled_batch)
+    return Outcome([], trial.model, params, figures | use._asdict(), features)

@@ -1,0 +1,256 @@
+"""M2 and M1+M2 from end to end, on small data."""
+
+import json
+import logging
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+from conftest import blobs, write_idx
+
+from ssl_vae import config as recipes
+from ssl_vae.errors import InputError
+from ssl_vae.experiment import Stopped, run_experiment
+
+COMMON = {
+    "labels": (8,),
+    "num_splits": 2,
+    "importance_samples": 5,
+    "model.latent_dim": 2,
+    "model.hidden": (32,),
+    "model.alpha": 5.0,
+    "train.num_epochs": 4,
+    "train.batch_size": 28,
+    "train.labeled_batch_size": 8,
+    "train.learning_rate": 1e-2,
+    "train.checkpoint_every": 2,
+}
+FIRST = {
+    "m1.model.latent_dim": 4,
+    "m1.model.hidden": (32,),
+    "m1.train.num_epochs": 12,
+    "m1.train.batch_size": 20,
+    "m1.train.learning_rate": 3e-3,
+}
+
+
+def recipe(name, **changes):
+    config = recipes.load(recipes.recipe_path(name))
+    first = FIRST if "m1" in config else {}
+    few = {"few.model.hidden": (16,), "few.labels": 4}
+    config.update_from_flattened_dict(COMMON | first | few | changes)
+    return config
+
+
+def numbers(workdir):
+    """All of results.json that must repeat."""
+    content = json.loads((workdir / "results.json").read_text())
+    return {key: content[key] for key in ("vae", "results", "dataset", "seed")}
+
+
+@pytest.fixture(scope="module", params=["m2", "m1_m2"])
+def finished(request, small_data, tmp_path_factory):
+    """A finished run: its recipe's name, its folder and its results."""
+    workdir = tmp_path_factory.mktemp("run")
+    results = run_experiment(recipe(request.param), workdir, data_dir=small_data)
+    return request.param, workdir, results
+
+
+def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
+    name, workdir, _ = finished
+    content = json.loads((workdir / "results.json").read_text())
+    assert content["model"] == name
+    (row,) = content["results"]
+    assert row["labels"] == 8
+    assert row["classifier"] == name
+    assert row["protocol"] == "inductive"
+    assert row["split_seeds"] == [0, 1]
+    assert row["test_accuracy_mean"] == pytest.approx(np.mean(row["test_accuracy"]))
+    assert row["test_accuracy_mean"] > 0.9
+    for figures in (content["vae"], *row["vae"]):
+        # Up to the noise of either.
+        assert figures["test_elbo"] < figures["test_log_likelihood"] + 0.1 < 0
+        assert figures["importance_samples"] == 5
+        assert 0 <= figures["active_units"] <= figures["latent_dim"] == 2
+        assert (figures["epochs"], figures["steps"]) == (4, 4 * (392 // 20))
+        assert 0 <= figures["entropy"] < np.log(4)
+        assert sum(figures["class_histogram"]) == pytest.approx(1)
+        assert figures["collapsed"] is False
+    assert content["vae"] == row["vae"][0]
+
+
+def test_a_workdir_holds_what_it_should(finished):
+    name, workdir, _ = finished
+    first = ["m1"] if name == "m1_m2" else []
+    assert sorted(p.name for p in workdir.iterdir()) == sorted(
+        [
+            "analogies.png",
+            "config.json",
+            "labels-8",
+            "latent_space.png",
+            "reconstructions.png",
+            "results.json",
+            "samples.png",
+            *first,
+        ]
+    )
+    stages = [workdir / "labels-8" / "splits-0-1", *(workdir / f for f in first)]
+    for stage in stages:
+        assert {p.name for p in stage.iterdir()} == {
+            "metrics.jsonl",
+            "steps",
+            "vae_weights",
+        }
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, small_data, tmp_path):
+    name, workdir, _ = finished
+    for asked in (1, 2, 1):
+        stop = partial(next, iter([False] * asked + [True] * 100))
+        with pytest.raises(Stopped):
+            run_experiment(recipe(name), tmp_path, data_dir=small_data, stop=stop)
+    run_experiment(recipe(name), tmp_path, data_dir=small_data)
+    assert numbers(tmp_path) == numbers(workdir)
+    for log in workdir.rglob("metrics.jsonl"):
+        again = tmp_path / log.relative_to(workdir)
+        assert again.read_bytes() == log.read_bytes()
+
+
+def test_the_same_call_repeats_the_numbers_without_training(finished, small_data):
+    name, workdir, results = finished
+    assert run_experiment(recipe(name), workdir, data_dir=small_data) == results
+
+
+def test_more_splits_and_labels_join_what_is_there(finished, small_data, tmp_path):
+    name, workdir, results = finished
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    config = recipe(name, num_splits=3)
+    config.labels = (4, 8)
+    more = run_experiment(config, folder, data_dir=small_data)
+    assert [row.labels for row in more.results] == [4, 8]
+    assert more.results[1].test_accuracy[:2] == results.results[0].test_accuracy
+    assert more.results[1].vae[:2] == results.results[0].vae
+    assert {p.name for p in (folder / "labels-8").iterdir()} == {
+        "splits-0-1",
+        "splits-2-2",
+    }
+    # The model that stands for the run is still that of the most labels.
+    assert more.vae == results.vae
+    # With four labels the group `few` of the recipe holds.
+    weights = (
+        folder / "labels-4" / "splits-0-2" / "vae_weights" / "_METADATA"
+    ).read_text()
+    assert '"write_shape": [3, 16]' in weights or "16" in weights
+
+
+def test_a_collapsed_run_says_so(small_data, tmp_path, caplog):
+    config = recipe("m2", **{"model.alpha": 0.0, "train.num_epochs": 1})
+    with caplog.at_level(logging.WARNING, "ssl_vae"):
+        results = run_experiment(config, tmp_path, data_dir=small_data)
+    (row,) = results.results
+    assert row.collapsed == [0, 1]
+    lines = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
+    assert len(lines) == 2
+    assert "8 labels, split 0" in lines[0]
+    assert "--config.model.alpha" in lines[0]
+    assert "\n" not in lines[0]
+    assert "collapsed" in results.table([8])
+
+
+@pytest.fixture(scope="module")
+def m1_run(small_data, tmp_path_factory):
+    """A finished run of M1 with the settings of FIRST."""
+    workdir = tmp_path_factory.mktemp("m1")
+    config = recipes.load(recipes.recipe_path("m1"))
+    config.update_from_flattened_dict(
+        {f.removeprefix("m1."): value for f, value in FIRST.items()}
+        | {"labels": (8,), "importance_samples": 1, "train.schedule": "cosine"}
+    )
+    run_experiment(config, workdir, data_dir=small_data)
+    return workdir
+
+
+def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, finished):
+    name, workdir, results = finished
+    if name != "m1_m2":
+        pytest.skip("a matter of M1+M2")
+    config = recipe("m1_m2", m1_workdir=str(m1_run))
+    taken = run_experiment(config, tmp_path / "run", data_dir=small_data)
+    assert not (tmp_path / "run" / "m1").exists()
+    # It is the M1 that the run would have trained itself.
+    assert taken.results == results.results
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "m1_workdir=.*: no run is there"),
+        ("unfinished", "m1_workdir=.*: that run is not finished"),
+        ("m2", "m1_workdir=.*: not the folder of a run of the model m1"),
+        ("data", r"m1_workdir=.*: trained on other images: dataset\."),
+        ("validation", r"m1_workdir=.*: trained on other images: dataset\.name"),
+        ("broken", "config.json: not a JSON file"),
+    ],
+)
+def test_an_m1_workdir_that_will_not_do_is_refused(
+    m1_run, small_data, tmp_path, change, message
+):
+    folder, data, changes = tmp_path / "m1", small_data, {}
+    shutil.copytree(m1_run, folder)
+    if change == "missing":
+        shutil.rmtree(folder)
+    elif change == "unfinished":
+        shutil.rmtree(folder / "vae_weights")
+    elif change == "m2":
+        text = (folder / "config.json").read_text()
+        (folder / "config.json").write_text(text.replace('"m1"', '"m2"'))
+    elif change == "data":
+        data = tmp_path / "larger"
+        data.mkdir()
+        images, labels = blobs(400, seed=0)
+        write_idx(data, "train", np.pad(images, [(0, 0), (1, 1), (1, 1)]), labels)
+        images, labels = blobs(80, seed=1)
+        write_idx(data, "t10k", np.pad(images, [(0, 0), (1, 1), (1, 1)]), labels)
+    elif change == "validation":
+        changes = {"evaluate_on": "validation"}
+    else:
+        (folder / "config.json").write_text("{")
+    config = recipe("m1_m2", m1_workdir=str(folder), **changes)
+    with pytest.raises(InputError, match=message):
+        run_experiment(config, tmp_path / "run", data_dir=data)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": (3,)}, "--labels=3: .*nearest: 4"),
+        (
+            {"train.labeled_batch_size": 28},
+            "labeled_batch_size=28: must leave room for unlabeled images in a batch of",
+        ),
+        (
+            {"train.batch_size": 500},
+            "batch_size=500: has 492 unlabeled images, and with --labels=8 there are",
+        ),
+        ({"labels": (400,)}, "20 unlabeled images, and with --labels=400 there are 0"),
+        ({"m1.train.batch_size": 401}, r"m1\.train\.batch_size=401: there are 400"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    small_data, tmp_path, changes, message
+):
+    with pytest.raises(InputError, match=message):
+        run_experiment(
+            recipe("m1_m2", **changes), tmp_path / "run", data_dir=small_data
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_m1_without_an_active_unit_is_told_in_one_line(small_data, tmp_path):
+    config = recipe("m1_m2", **{"m1.model.kl_weight": 1000.0, "m1.train.num_epochs": 2})
+    with pytest.raises(
+        ArithmeticError, match="no latent unit of M1 tells images apart"
+    ):
+        run_experiment(config, tmp_path, data_dir=small_data)
