@@ -39,9 +39,10 @@ def get_config() -> ConfigDict:
             },
             "train": {
                 "num_epochs": 40,
-                "batch_size": 200,
-                "labeled_batch_size": 100,
-                "learning_rate": 2e-3,
+                "batch_size": 100,
+                "labeled_batch_size": 50,
+                "warmup_epochs": 2,
+                "learning_rate": 3e-3,
                 "schedule": "cosine",
                 "checkpoint_every": 10,
             },

@@ -22,8 +22,9 @@ def get_config() -> ConfigDict:
             },
             "train": {
                 "num_epochs": 30,
-                "batch_size": 200,
-                "labeled_batch_size": 100,
+                "batch_size": 100,
+                "labeled_batch_size": 50,
+                "warmup_epochs": 2,
                 "learning_rate": 1e-3,
                 "schedule": "cosine",
                 "checkpoint_every": 5,

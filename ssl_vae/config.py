@@ -95,6 +95,7 @@ _M1_MODEL: dict[str, Check] = {
 _M2: dict[str, Check] = {
     "model.alpha": _real(0, 1e6),
     "train.labeled_batch_size": _whole(1, 1_000_000),
+    "train.warmup_epochs": _whole(0, 1_000_000),
 }
 # Every field of a recipe, with what it may hold, by the name of its model. Training of
 # M2 and its kin depends on the labels: they alone have `train.labeled_batch_size`. A

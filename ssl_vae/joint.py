@@ -96,8 +96,11 @@ def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
 def _trial(job: Job, num_labels: int, first: First | None) -> Trial:
     """The recipe, the model and its inputs at a number of labels."""
     recipe = recipes.at(job.plan.recipe, num_labels)
+    num_unlabeled = len(job.train_images) - num_labels
+    steps_per_epoch = num_unlabeled // job.plan.batch_sizes(num_labels)[0]
     m2 = partial(  # of inputs of a length
         M2,
+        warmup_steps=recipe.train.warmup_epochs * steps_per_epoch,
         num_classes=job.plan.data.num_classes,
         labeled_fraction=num_labels / len(job.train_images),
         **recipes.model_fields(recipe.model),

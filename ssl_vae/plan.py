@@ -123,7 +123,9 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         data = data.holdout(num_held_out // data.num_classes * data.num_classes)
     for num_labels in recipe.labels:
         check_num_labels(data.train_labels, num_labels)
-        _check_batch(recipes.at(recipe, num_labels), num_labels, len(data.train_images))
+        _check_training(
+            recipes.at(recipe, num_labels), num_labels, len(data.train_images)
+        )
     if "m1" in recipe and recipe.m1.train.batch_size > len(data.train_images):
         raise InputError(
             f"--config.m1.train.batch_size={recipe.m1.train.batch_size}: there are"
@@ -146,8 +148,8 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     return data
 
 
-def _check_batch(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
-    """Refuses a batch that there are too few images for; `recipe` is for num_labels."""
+def _check_training(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
+    """Refuses numbers that do not go together in the recipe for `num_labels`."""
     batch_size = recipe.train.batch_size
     if not recipes.learns_labels(recipe):
         if batch_size > num_images:
@@ -162,6 +164,11 @@ def _check_batch(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
             f"--config.train.labeled_batch_size={labeled}: must leave room for"
             f" unlabeled images in a batch of {batch_size}; raise"
             " --config.train.batch_size"
+        )
+    if recipe.train.warmup_epochs >= recipe.train.num_epochs:
+        raise InputError(
+            f"--config.train.warmup_epochs={recipe.train.warmup_epochs}: must be fewer"
+            f" than the {recipe.train.num_epochs} epochs of --config.train.num_epochs"
         )
     if batch_size - labeled > unlabeled:
         raise InputError(

@@ -1,9 +1,10 @@
 """Training: one pure step, an epoch as `lax.scan`, and the loop over epochs.
 
-Knows no model: a loss is `loss_fn(params, *batch, key=key) -> (loss, metrics)`, where a
-batch has a part from every set of examples: all images, say, and the labeled ones. The
-step number is the whole position of a run. It gives every set's shuffle and the key of
-the noise, so a run that stops at any step and goes on repeats the same numbers.
+Knows no model: a loss is `loss_fn(params, *batch, key=key, step=step)`, which returns
+(loss, metrics). A batch has a part from every set of examples: all images, say, and the
+labeled ones. The step number is the whole position of a run. It gives every set's
+shuffle and the key of the noise, so a run that stops at any step and goes on repeats
+the same numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,7 @@ def train_step(
     """One optimizer step, pure. The step's own key is folded from the run's `key`."""
     key = jax.random.fold_in(key, state.step)
     grad_fn = jax.grad(loss_fn, has_aux=True)
-    grads, metrics = grad_fn(state.params, *batch, key=key)
+    grads, metrics = grad_fn(state.params, *batch, key=key, step=state.step)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -135,7 +136,7 @@ def train_steps(
       key: The run's key; split into one for each set's shuffles and one for noise.
       num_steps: Must not reach beyond the end of the epoch that `state.step` is in.
       batch_sizes: Examples a step of each set, multiples of the mesh's devices.
-      loss_fn: `loss_fn(params, *batch, key=key) -> (loss, metrics)`.
+      loss_fn: `loss_fn(params, *batch, key=key, step=step) -> (loss, metrics)`.
       tx: The optax transformation.
       mesh: One axis, "data".
 
@@ -215,7 +216,7 @@ def compile_steps(
       examples: Sets of training examples, see `train_steps`.
       key: The run's key, or one for each run.
       batch_sizes: Examples a step of each set, see `check_batch_sizes`.
-      loss_fn: `loss_fn(params, *batch, key=key) -> (loss, metrics)`.
+      loss_fn: `loss_fn(params, *batch, key=key, step=step) -> (loss, metrics)`.
       tx: The optax transformation.
       mesh: One axis, "data".
       steps_per_scan: Steps between two returns to Python.

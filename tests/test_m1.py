@@ -7,6 +7,7 @@ import scipy.stats
 
 from ssl_vae.models import M1
 
+STEP = jnp.int32(0)
 MODEL = M1(pixels=6, latent_dim=1, hidden=(5, 4))
 
 
@@ -102,7 +103,7 @@ def test_loss_is_the_batch_mean_with_the_kl_weighted(params, x, kl_weight):
     model = M1(pixels=6, latent_dim=1, hidden=(5, 4), kl_weight=kl_weight)
     key = jax.random.key(2)
     terms = MODEL.elbo(params, x, key=key)
-    loss, metrics = model.loss(params, x, key=key)
+    loss, metrics = model.loss(params, x, key=key, step=STEP)
     expected = np.mean(kl_weight * terms.kl - terms.log_likelihood)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert metrics.keys() == {"loss", "log_likelihood", "kl"}
@@ -114,5 +115,7 @@ def test_features_are_the_posterior_means(params, x):
 
 def test_gradients_are_finite_when_the_networks_are_extreme(params, x):
     params = jax.tree.map(lambda p: 30 * p, params)
-    grads = jax.grad(lambda p: MODEL.loss(p, x, key=jax.random.key(2))[0])(params)
+    grads = jax.grad(lambda p: MODEL.loss(p, x, key=jax.random.key(2), step=STEP)[0])(
+        params
+    )
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))

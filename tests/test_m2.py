@@ -8,6 +8,7 @@ import scipy.stats
 from ssl_vae.models import M2
 
 K, PIXELS = 3, 6
+STEP = jnp.int32(7)
 MODEL = M2(PIXELS, K, labeled_fraction=0.25, latent_dim=1, hidden=(5, 4), alpha=0.5)
 GAUSSIAN = M2(PIXELS, K, 0.25, latent_dim=1, hidden=(5, 4), gaussian=True)
 MODELS = pytest.mark.parametrize("model", [MODEL, GAUSSIAN], ids=["pixels", "reals"])
@@ -94,13 +95,12 @@ def test_the_unlabeled_bound_is_below_log_p_of_x(model, x):
 def test_the_unlabeled_bound_is_the_explicit_sum_over_classes(model, x):
     params, key = init(model), jax.random.key(4)
     probs = scipy.special.softmax(np.asarray(model.class_logits(params, x)), axis=-1)
-    # One draw of z an image and class; the same noise for the loop.
-    noise = np.asarray(jax.random.normal(key, (len(x), K, 1)))
+    noise = np.asarray(jax.random.normal(key, (len(x), 1, 1)))  # for all classes
     expected = np.zeros(len(x))
     for k in range(K):
         mean, logvar = model.encode(params, x, one_hot(k, len(x))[:, 0])
         mean, logvar = np.asarray(mean), np.asarray(logvar)
-        z = mean + np.exp(0.5 * logvar) * noise[:, k]
+        z = mean + np.exp(0.5 * logvar) * noise[:, 0]
         for i in range(len(x)):
             likelihood = log_likelihood(model, params, x[i : i + 1], z[i : i + 1], k)
             # KL of two Gaussians, with the prior N(0, 1)
@@ -134,12 +134,12 @@ def test_alpha_weighs_the_labeled_sum_with_alpha_n_over_n_labeled(x):
     params, key = init(MODEL), jax.random.key(5)
     num_images, num_labeled, alpha = 28, 7, 0.5  # a fraction of 0.25
     classes = jnp.arange(7, dtype=jnp.int32) % K
-    loss, metrics = MODEL.loss(params, x, (x, classes), key=key)
+    loss, metrics = MODEL.loss(params, x, (x, classes), key=key, step=STEP)
     logits = np.asarray(MODEL.class_logits(params, x), np.float64)
     log_probs = scipy.special.log_softmax(logits, axis=-1)
     cross_entropies = -log_probs[np.arange(7), np.asarray(classes)]
-    without, _ = M2(PIXELS, K, 0.25, 1, (5, 4), alpha=0.0).loss(
-        params, x, (x, classes), key=key
+    without, _ = M2(PIXELS, K, 0.25, 0, 1, (5, 4), alpha=0.0).loss(
+        params, x, (x, classes), key=key, step=STEP
     )
     # The whole objective, of which the loss is the share of one image.
     weighted_sum = alpha * num_images / num_labeled * cross_entropies.sum()
@@ -148,7 +148,7 @@ def test_alpha_weighs_the_labeled_sum_with_alpha_n_over_n_labeled(x):
 
 
 def test_without_alpha_the_loss_is_minus_the_bounds_weighted_by_their_images(x):
-    model = M2(PIXELS, K, 0.25, 1, (5, 4), alpha=0.0)
+    model = M2(PIXELS, K, 0.25, 0, 1, (5, 4), alpha=0.0)
     params, key = init(model), jax.random.key(5)
     classes = jnp.arange(7, dtype=jnp.int32) % K
     key_unlabeled, key_labeled = jax.random.split(key)
@@ -157,7 +157,7 @@ def test_without_alpha_the_loss_is_minus_the_bounds_weighted_by_their_images(x):
         params, x[:, None], jax.nn.one_hot(classes, K)[:, None], key=key_labeled
     ).elbo
     expected = -(0.75 * unlabeled.mean() + 0.25 * (joint.mean() - np.log(K)))
-    loss, _ = model.loss(params, x, (x, classes), key=key)
+    loss, _ = model.loss(params, x, (x, classes), key=key, step=STEP)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
@@ -169,9 +169,9 @@ def test_gradients_are_finite_when_the_logits_are_extreme(model, x):
         params[part] = jax.tree.map(lambda p: 30 * p, params[part])
     assert np.abs(model.class_logits(params, x)).min(axis=1).max() > 200
     labeled = x, jnp.arange(7, dtype=jnp.int32) % K
-    grads = jax.grad(lambda p: model.loss(p, x, labeled, key=jax.random.key(2))[0])(
-        params
-    )
+    grads = jax.grad(
+        lambda p: model.loss(p, x, labeled, key=jax.random.key(2), step=STEP)[0]
+    )(params)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
@@ -208,3 +208,31 @@ def test_an_image_is_rebuilt_from_its_style_in_its_likeliest_class(model, x):
     for i in range(7):
         mean, _ = model.encode(params, x[i : i + 1], one_hot(classes[i], 1)[0])
         np.testing.assert_allclose(styles[i], mean[0], rtol=1e-4, atol=1e-6)
+
+
+def test_during_the_warmup_the_classifier_hears_the_labels_only(x):
+    model = M2(PIXELS, K, 0.25, warmup_steps=3, latent_dim=1, hidden=(5, 4), alpha=0.5)
+    params, key = init(model), jax.random.key(5)
+    classes = jnp.arange(7, dtype=jnp.int32) % K
+
+    def grads(step):
+        return jax.grad(
+            lambda p: model.loss(p, x, (x, classes), key=key, step=jnp.int32(step))[0]
+        )(params)
+
+    def cross_entropy(p):
+        log_probs = jax.nn.log_softmax(model.class_logits(p, x))
+        return -0.5 * jnp.mean(log_probs[jnp.arange(7), classes])
+
+    of_labels = jax.grad(cross_entropy)(params)["classifier"]
+    warm, after = grads(2), grads(3)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        warm["classifier"],
+        of_labels,
+    )
+    assert not np.allclose(
+        after["classifier"]["logits"]["bias"], of_labels["logits"]["bias"]
+    )
+    for part in ("encoder", "decoder"):
+        jax.tree.map(np.testing.assert_array_equal, warm[part], after[part])

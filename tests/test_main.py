@@ -62,7 +62,10 @@ def tmp(tmp_path_factory):
             ["--config.train.learning_rate=-1"],
             "--config.train.learning_rate=-1.0: must",
         ),
-        (["--config.model.name=m9"], "--config.model.name='m9': must be 'm1'"),
+        (
+            ["--config.model.name=m9"],
+            "--config.model.name='m9': must be m1 or m2 or m1_m2",
+        ),
         (["--config=missing.py"], "--config=missing.py: no such file"),
         (
             ["--config=raises.py"],

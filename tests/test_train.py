@@ -96,7 +96,7 @@ def test_a_scan_of_an_epoch_is_its_steps_one_after_the_other(images):
     )
 
 
-def count_images(params, batch, *, key):
+def count_images(params, batch, *, key, step):
     """A loss whose metric counts the images of a step; image i holds the number i."""
     seen = jnp.zeros([NUM_IMAGES]).at[batch[:, 0].astype(jnp.int32)].add(1.0)
     return sum(jnp.sum(p) for p in jax.tree.leaves(params)), {"seen": seen}
@@ -166,15 +166,15 @@ def test_eight_devices_give_the_result_of_one():
     )
 
 
-def count_both(params, first, second, *, key):
+def count_both(params, first, second, *, key, step):
     """A loss whose metrics count what is taken of two sets of numbered examples."""
-    loss, _ = count_images(params, first, key=key)
+    loss, _ = count_images(params, first, key=key, step=step)
     images, numbers = second
     assert images.shape[0] == numbers.shape[0]
     seen = jnp.zeros([NUM_IMAGES]).at[numbers].add(1.0)
-    return loss, {"first": count_images(params, first, key=key)[1]["seen"]} | {
-        "second": seen
-    }
+    return loss, {
+        "first": count_images(params, first, key=key, step=step)[1]["seen"]
+    } | {"second": seen}
 
 
 @pytest.fixture
@@ -208,12 +208,12 @@ def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
     assert counts.max() <= 2
 
 
-def labeled_loss(params, x, labeled, *, key):
+def labeled_loss(params, x, labeled, *, key, step):
     """M1's loss on both parts, with the labels as pixels: all that is given counts."""
     images, labels = labeled
     images = images + labels[:, None].astype(jnp.float32) / 100
     (one, metrics), (two, _) = (
-        MODEL.loss(params, each, key=key) for each in (x, images)
+        MODEL.loss(params, each, key=key, step=step) for each in (x, images)
     )
     return one + two, metrics
 

@@ -105,7 +105,7 @@ class M1:
         )
 
     def loss(
-        self, params: Params, x: jax.Array, *, key: jax.Array
+        self, params: Params, x: jax.Array, *, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """What training minimizes: the batch mean of kl_weight * KL - log-likelihood.
 
@@ -113,10 +113,12 @@ class M1:
           params: As returned by `init`.
           x: Pixels in [0, 1], [batch, pixels].
           key: Consumed by the draw of z.
+          step: Optimizer steps done; the loss is the same at all.
 
         Returns:
           The loss, a scalar in nats per image, and its parts by name for the log.
         """
+        del step
         terms = self.elbo(params, x, key=key)
         log_likelihood, kl = jnp.mean(terms.log_likelihood), jnp.mean(terms.kl)
         loss = self.kl_weight * kl - log_likelihood

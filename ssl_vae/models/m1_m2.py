@@ -74,6 +74,7 @@ class M1M2:
         labeled: tuple[Code, jax.Array],
         *,
         key: jax.Array,
+        step: jax.Array,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """M2's loss on fresh draws of z1, see `M2.loss`.
 
@@ -82,6 +83,7 @@ class M1M2:
           code: Of unlabeled images, two arrays [batch, kept].
           labeled: Code [labeled_batch, kept] of images, and their classes, int32.
           key: Consumed by the draws of z1 and z2.
+          step: int32 scalar, optimizer steps done.
 
         Returns:
           The loss, a scalar in nats per image, and its parts by name for the log.
@@ -90,7 +92,7 @@ class M1M2:
         code_labeled, classes = labeled
         z1 = distributions.gaussian_sample(key_unlabeled, *code)
         z1_labeled = distributions.gaussian_sample(key_labeled, *code_labeled)
-        return self.m2.loss(params, z1, (z1_labeled, classes), key=key_m2)
+        return self.m2.loss(params, z1, (z1_labeled, classes), key=key_m2, step=step)
 
     def class_logits(self, params: Params, code: Code) -> jax.Array:
         """Logits of q(y|z1) at the mean of z1, [batch, K]."""

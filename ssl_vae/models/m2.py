@@ -31,6 +31,8 @@ class M2:
       labeled_fraction: Labeled images among all training images, in [0, 1].
       latent_dim: Length of z.
       hidden: Widths of the hidden layers of every network.
+      warmup_steps: For so many steps at first q(y|x) learns from the labels alone,
+        while the bound teaches the rest of the model what the classes look like.
       alpha: Weight of the classification loss, nats per image on either side: with N
         images, N_l of them labeled, the labeled sum has weight alpha * N / N_l.
       gaussian: Whether x is real-valued and p(x|y,z) a diagonal Gaussian.
@@ -39,6 +41,7 @@ class M2:
     pixels: int
     num_classes: int
     labeled_fraction: float
+    warmup_steps: int = 0
     latent_dim: int = 50
     hidden: tuple[int, ...] = (500,)
     alpha: float = 0.1
@@ -99,7 +102,7 @@ class M2:
           params: As returned by `init`.
           x: [batch, 1, pixels].
           y: One-hot classes, [batch, C, K] or [1, C, K].
-          key: Consumed by the draws of z.
+          key: Consumed by one draw of noise per image.
 
         Returns:
           Two terms of shape [batch, C], nats.
@@ -107,7 +110,10 @@ class M2:
         Source: eq. 6.
         """
         mean, logvar = self.encode(params, x, y)
-        z = distributions.gaussian_sample(key, mean, logvar)
+        # One noise for all classes of an image: what then differs between them is the
+        # class, and the gradient of q(y|x) is far less noisy.
+        noise = jax.random.normal(key, [len(x), 1, self.latent_dim])
+        z = mean + jnp.exp(0.5 * logvar) * noise
         return ElboTerms(
             log_likelihood=self._log_prob(params, x, z, y),
             kl=distributions.gaussian_kl(mean, logvar),
@@ -119,14 +125,19 @@ class M2:
         Args:
           params: As returned by `init`.
           x: [batch, pixels].
-          key: Consumed by one draw of z per image and class.
+          key: Consumed by one draw of noise per image, for all its z.
 
         Returns:
           Two terms of shape [batch], nats. `kl` is that of the pair y, z.
 
         Source: eq. 7.
         """
-        logits = self.class_logits(params, x)
+        return self._elbo(params, x, self.class_logits(params, x), key)
+
+    def _elbo(
+        self, params: Params, x: jax.Array, logits: jax.Array, key: jax.Array
+    ) -> ElboTerms:
+        """`elbo` with the logits of q(y|x) given, [batch, K]."""
         every_class = jnp.eye(self.num_classes)[None]
         joint = self.joint_elbo(params, x[:, None], every_class, key=key)
         probs = jax.nn.softmax(logits)
@@ -144,6 +155,7 @@ class M2:
         labeled: tuple[jax.Array, jax.Array],
         *,
         key: jax.Array,
+        step: jax.Array,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """What training minimizes, the bounds on both kinds of images and the labels.
 
@@ -152,6 +164,7 @@ class M2:
           x: Unlabeled images, [batch, pixels].
           labeled: Images [labeled_batch, pixels] and their classes, int32.
           key: Consumed by the draws of z.
+          step: int32 scalar, optimizer steps done.
 
         Returns:
           The loss, a scalar in nats per image, and its parts by name for the log.
@@ -160,7 +173,10 @@ class M2:
         """
         key_unlabeled, key_labeled = jax.random.split(key)
         x_labeled, classes = labeled
-        unlabeled = self.elbo(params, x, key=key_unlabeled)
+        logits = self.class_logits(params, x)
+        warm = step < self.warmup_steps
+        logits = jnp.where(warm, jax.lax.stop_gradient(logits), logits)
+        unlabeled = self._elbo(params, x, logits, key_unlabeled)
         one_hot = jax.nn.one_hot(classes, self.num_classes)[:, None]
         joint = self.joint_elbo(
             params, x_labeled[:, None], one_hot, key=key_labeled
