@@ -117,9 +117,9 @@ FIELDS: dict[str, dict[str, Check]] = {
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.
 FEW = "few."
-# Which rows a run's results have. A run may be asked for more of them at any time: they
-# do not change the features.
-ROW_FIELDS = ("labels", "num_splits")
+# Which rows a run's results have, and how well its models are measured. A run may be
+# asked for more at any time: these fields do not change what is trained.
+ROW_FIELDS = ("labels", "num_splits", "importance_samples")
 
 
 def recipe_path(name: str) -> Path:
@@ -201,7 +201,7 @@ def validate(config: ConfigDict) -> None:
         given = f"={name!r}" if name else ": the recipe does not set it"
         raise InputError(f"--config.model.name{given}: must be {' or '.join(FIELDS)}")
     fields = FIELDS[name]
-    if "few" in config:
+    if "few" in config and learns_labels(config):
         may_change = {
             FEW + field: check
             for field, check in fields.items()
@@ -221,12 +221,24 @@ def validate(config: ConfigDict) -> None:
 
 def learns_labels(config: ConfigDict) -> bool:
     """Whether the recipe's model is trained anew for every choice of the labels."""
-    return "labeled_batch_size" in config.train
+    return "labeled_batch_size" in config.get("train", {})
 
 
 def model_fields(group: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a model from a recipe's group that describes one: all but the name."""
     return {name: value for name, value in group.items() if name != "name"}
+
+
+def m1_fields(config: Any) -> dict[str, Any] | None:
+    """Fields of the model m1 in the recipe of a config.json; None for any other."""
+    group = config.get("model") if isinstance(config, Mapping) else None
+    if not isinstance(group, Mapping):
+        return None
+    model = {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
+    checks = {f.removeprefix("model."): check for f, check in _M1_MODEL.items()}
+    if model.keys() != checks.keys():
+        return None
+    return model if all(checks[k][0](v) for k, v in model.items()) else None
 
 
 def at(config: ConfigDict, num_labels: int) -> ConfigDict:

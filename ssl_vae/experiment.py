@@ -70,30 +70,37 @@ def carry_out(
     job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
         train.check_batch_sizes(plan.batch_sizes(num_labels), job.mesh)
-    if plan.first:
+    if plan.first and not plan.first.stage.weights.exists():
         train.check_batch_sizes([plan.first.train.batch_size], job.mesh)
     run.claim(recipe.to_dict(), plan.data.identity)
     way = joint if recipes.learns_labels(recipe) else features_first
-    outcome = way.carry_out(job, jax.random.key(recipe.seed))
-    older = None if plan.is_newest(outcome.rows[-1].labels) else before
-    old_rows = before.results if before else []
-    by_labels = {row.labels: row for row in [*old_rows, *outcome.rows]}
-    results = Results(
-        format_version=FORMAT_VERSION,
-        recipe=recipe.recipe,
-        model=recipe.model.name,
-        seed=recipe.seed,
-        dataset=plan.data.identity,
-        vae=older.vae if older else outcome.vae,
-        results=[by_labels[n] for n in sorted(by_labels)],
-        seconds=clock.read(before.seconds if before else {}),
-        device=f"{jax.default_backend()} x{jax.device_count()}",
-        versions={name: metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
-        command=command,
-    )
-    results.save(run.results)
-    if not older:
-        model, params, features = outcome.model, outcome.params, outcome.test_features
-        report.save_pictures(run.path, model, params, plan.data, features)
+    results = before
+    for outcome in way.train_and_measure(job, jax.random.key(recipe.seed)):
+        newest = plan.is_newest(outcome.rows[-1].labels)
+        if newest:
+            report.save_pictures(
+                run.path,
+                outcome.model,
+                outcome.params,
+                plan.data,
+                outcome.test_features,
+            )
+        old_rows = results.results if results else []
+        by_labels = {row.labels: row for row in [*old_rows, *outcome.rows]}
+        results = Results(
+            format_version=FORMAT_VERSION,
+            recipe=recipe.recipe,
+            model=recipe.model.name,
+            seed=recipe.seed,
+            dataset=plan.data.identity,
+            vae=outcome.vae if newest or not results else results.vae,
+            results=[by_labels[n] for n in sorted(by_labels)],
+            seconds=clock.read(before.seconds if before else {}),
+            device=f"{jax.default_backend()} x{jax.device_count()}",
+            versions={name: metadata.version(name) for name in PACKAGES}
+            | {"python": platform.python_version()},
+            command=command,
+        )
+        results.save(run.results)  # last: with it, this part of the run is finished
+    assert results is not None  # a plan that is not finished has something missing
     return results

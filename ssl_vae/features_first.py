@@ -3,6 +3,8 @@
 The VAE learns no labels, so one serves every number of labels and every label split.
 """
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +15,12 @@ from ssl_vae import evaluate, train
 from ssl_vae.classifiers import svm
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
-from ssl_vae.loop import duration, trained_params
+from ssl_vae.loop import trained_params
 from ssl_vae.models import M1
 from ssl_vae.results import Row
 
 
-def carry_out(job: Job, key: jax.Array) -> Outcome:
+def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     """Trains the VAE, fits the SVMs that are missing, and keeps one.
 
     The SVM that is kept is that of the most labels of the run, first split.
@@ -44,8 +46,8 @@ def carry_out(job: Job, key: jax.Array) -> Outcome:
             key=keys.rest,
             num_samples=recipe.importance_samples,
         )
-        num_images = len(job.train_images)
-        vae |= duration(recipe.train, num_images, recipe.train.batch_size)
+        epochs = recipe.train.num_epochs
+        vae |= {"epochs": epochs, "steps": epochs * plan.steps_per_epoch(0)}
         train_features = np.asarray(
             evaluate.map_images(model.features, params, job.train_images)
         )
@@ -56,7 +58,7 @@ def carry_out(job: Job, key: jax.Array) -> Outcome:
             rows.append(new)
     if plan.is_newest(rows[-1].labels):
         svm.save_svm(classifier, plan.workdir.classifier)
-    return Outcome(rows, model, params, vae, test_features)
+    yield Outcome(rows, model, params, vae, test_features)
 
 
 def _fit_svms(

@@ -5,6 +5,7 @@ label split; the splits of one number are trained side by side.
 """
 
 import logging
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from ssl_vae import config as recipes
 from ssl_vae import evaluate, train
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
-from ssl_vae.loop import Diverged, duration, trained_params
+from ssl_vae.loop import Diverged, trained_params
 from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
 from ssl_vae.plan import FirstStage
 from ssl_vae.results import Row
@@ -42,7 +43,7 @@ class Trial(NamedTuple):
     num_labels: int
     recipe: ConfigDict  # as it is for that number
     model: JointModel
-    train_inputs: Any  # of all training images, see `JointModel.inputs`
+    train_inputs: Any  # of all training images, or their code, see `M1M2.code`
     test_inputs: Any
 
     def labeled_rows(self, split_seed: int) -> np.ndarray:
@@ -57,15 +58,19 @@ class Trial(NamedTuple):
         return np.setdiff1d(every, self.labeled_rows(split_seed))
 
 
-def carry_out(job: Job, key: jax.Array) -> Outcome:
-    """Trains and measures the models of the numbers of labels that are missing."""
+def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
+    """Trains and measures the missing models, one number of labels after the other.
+
+    All numbers of labels share a split's keys, so that a curve over them is smooth.
+    """
     keys = Keys.of(key)
     first = _train_first(job, job.plan.first, keys) if job.plan.first else None
-    outcomes = []
+    inputs: list[Any] = [job.train_images, job.test_images]
+    if first:
+        with job.clock.part("features"):
+            inputs = [_code(first, images) for images in inputs]
     for num_labels in job.plan.missing:
-        outcomes.append(_carry_out(_trial(job, num_labels, first), keys.rest))
-    rows = [row for outcome in outcomes for row in outcome.rows]
-    return outcomes[-1]._replace(rows=rows)
+        yield _outcome(_trial(job, num_labels, first, *inputs), keys.rest)
 
 
 def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
@@ -86,23 +91,32 @@ def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
     logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
     if not len(kept):
         raise Diverged(
-            "no latent unit of M1 tells images apart; try a smaller"
-            " --config.m1.model.kl_weight or more --config.m1.train.num_epochs in"
-            " another --workdir"
+            "no latent unit of M1 tells images apart; it needs a smaller kl_weight or"
+            " more epochs, and then another --workdir"
         )
     return First(m1, params, kept)
 
 
-def _trial(job: Job, num_labels: int, first: First | None) -> Trial:
-    """The recipe, the model and its inputs at a number of labels."""
+def _code(first: First, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What M2 is given of images: mean and log variance of the kept units of z1."""
+    mean, logvar = evaluate.map_images(first.m1.encode, first.params, images)
+    return mean[:, first.kept], logvar[:, first.kept]
+
+
+def _trial(
+    job: Job,
+    num_labels: int,
+    first: First | None,
+    train_inputs: Any,
+    test_inputs: Any,
+) -> Trial:
+    """The recipe and the model at a number of labels."""
     recipe = recipes.at(job.plan.recipe, num_labels)
-    num_unlabeled = len(job.train_images) - num_labels
-    steps_per_epoch = num_unlabeled // job.plan.batch_sizes(num_labels)[0]
     m2 = partial(  # of inputs of a length
         M2,
-        warmup_steps=recipe.train.warmup_epochs * steps_per_epoch,
         num_classes=job.plan.data.num_classes,
         labeled_fraction=num_labels / len(job.train_images),
+        warmup_steps=recipe.train.warmup_epochs * job.plan.steps_per_epoch(num_labels),
         **recipes.model_fields(recipe.model),
     )
     model: JointModel
@@ -110,15 +124,10 @@ def _trial(job: Job, num_labels: int, first: First | None) -> Trial:
         model = m2(pixels=job.train_images.shape[1])
     else:
         model = M1M2(*first, m2(pixels=len(first.kept), gaussian=True))
-    with job.clock.part("features"):
-        train_inputs, test_inputs = (
-            evaluate.map_images(lambda _, x: model.inputs(x), {}, images)
-            for images in (job.train_images, job.test_images)
-        )
     return Trial(job, num_labels, recipe, model, train_inputs, test_inputs)
 
 
-def _carry_out(trial: Trial, key: jax.Array) -> Outcome:
+def _outcome(trial: Trial, key: jax.Array) -> Outcome:
     """Trains and measures one model a label split; the first stands for all."""
     job, outcomes = trial.job, []
     accuracy: dict[int, float] = {}
@@ -168,8 +177,8 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
 
 def _accuracy(trial: Trial, params: Params) -> float:
     """Share of the test images whose likeliest class is theirs."""
-    logits = trial.model.class_logits
-    classes = np.argmax(evaluate.map_images(logits, params, trial.test_inputs), axis=1)
+    logits = evaluate.map_images(trial.model.class_logits, params, trial.test_inputs)
+    classes = np.argmax(np.asarray(logits), axis=1)
     return float(np.mean(classes == trial.job.plan.data.test_labels))
 
 
@@ -196,7 +205,8 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
             split_seed,
             " ".join(f"{share:.2f}" for share in use.class_histogram),
         )
-    num_unlabeled = len(job.train_images) - trial.num_labels
-    unlabeled_batch, _ = job.plan.batch_sizes(trial.num_labels)
-    figures |= duration(trial.recipe.train, num_unlabeled, unlabeled_batch)
+    figures["epochs"] = trial.recipe.train.num_epochs
+    figures["steps"] = figures["epochs"] * job.plan.steps_per_epoch(trial.num_labels)
+    if isinstance(trial.model, M1M2):
+        figures["kept_units"] = trial.model.kept.tolist()
     return Outcome([], trial.model, params, figures | use._asdict(), features)

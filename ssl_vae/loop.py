@@ -1,10 +1,11 @@
 """The loop around `train`: one training with its checkpoints, log and progress."""
 
-import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -51,65 +52,81 @@ def trained_params(
       Stopped: after `job.stop` said so.
       Diverged: when the loss is not finite.
     """
+    init = jax.vmap(model.init) if keys.init.ndim else model.init
+    params = jax.jit(init)(keys.init)
+    if stage.weights.exists():
+        return checkpoint.load_weights(stage.weights, params)
     steps_per_epoch = train.steps_per_epoch(examples, batch_sizes)
     num_steps = settings.num_epochs * steps_per_epoch
     tx = optimizer(settings, num_steps)
-
-    def start(key: jax.Array) -> train.TrainState:
-        return train.init_state(model.init(key), tx)
-
-    start_all = jax.vmap(start) if keys.init.ndim else start
-    fresh = jax.jit(start_all)(keys.init)
-    if stage.weights.exists():
-        return checkpoint.load_weights(stage.weights, fresh.params)
+    start = partial(train.init_state, tx=tx)
+    fresh = jax.vmap(start)(params) if keys.init.ndim else start(params)
     stage.path.mkdir(parents=True, exist_ok=True)
     with checkpoint.Checkpoints(stage.steps) as checkpoints:
-        first = checkpoints.restore(fresh) or fresh
-        stage.trim_log(train.steps_done(first))
-        with job.clock.part("compile"):
-            advance = train.compile_steps(
-                first,
-                examples,
-                keys.train,
-                batch_sizes=batch_sizes,
-                loss_fn=model.loss,
-                tx=tx,
-                mesh=job.mesh,
-                steps_per_scan=steps_per_scan,
+        state = checkpoints.restore(fresh) or fresh
+        stage.trim_log(train.steps_done(state))
+        if train.steps_done(state) < num_steps:
+            with job.clock.part("compile"):
+                advance = train.compile_steps(
+                    state,
+                    examples,
+                    keys.train,
+                    batch_sizes=batch_sizes,
+                    loss_fn=model.loss,
+                    tx=tx,
+                    mesh=job.mesh,
+                    steps_per_scan=steps_per_scan,
+                )
+            progress = Progress(
+                sys.stderr,
+                title,
+                step=train.steps_done(state),
+                steps_per_epoch=steps_per_epoch,
+                num_epochs=settings.num_epochs,
             )
-        progress = Progress(
-            sys.stderr,
-            title,
-            step=train.steps_done(first),
-            steps_per_epoch=steps_per_epoch,
-            num_epochs=settings.num_epochs,
-        )
-        save_every = settings.checkpoint_every * steps_per_epoch
-        with job.clock.part("train"), progress:
-            for state, metrics in train.fit(advance, first, num_steps=num_steps):
-                step = train.steps_done(state)
-                if not math.isfinite(metrics["loss"]):
-                    raise Diverged(
-                        f"the loss is {metrics['loss']} at step {step}; try a smaller"
-                        " --config.train.learning_rate in another --workdir"
-                    )
-                stage.log({"step": step} | metrics)
-                progress.update(step, metrics)
-                stopped = job.stop()
-                if stopped or step % save_every == 0:
-                    checkpoints.save(step, state)
-                if stopped and step < num_steps:
-                    raise Stopped(f"saved at step {step} of {num_steps}")
+            save_every = settings.checkpoint_every * steps_per_epoch
+            with job.clock.part("train"), progress:
+                state = _fit(
+                    job,
+                    stage,
+                    advance,
+                    state,
+                    checkpoints,
+                    progress,
+                    num_steps,
+                    save_every,
+                )
     checkpoint.save_weights(stage.weights, state.params)
     return state.params
 
 
-def duration(
-    settings: ConfigDict, num_examples: int, batch_size: int
-) -> dict[str, int]:
-    """Epochs and optimizer steps of a training, for results.json."""
-    epochs = settings.num_epochs
-    return {"epochs": epochs, "steps": epochs * (num_examples // batch_size)}
+def _fit(
+    job: Job,
+    stage: Stage,
+    advance: train.Advance,
+    first: train.TrainState,
+    checkpoints: checkpoint.Checkpoints,
+    progress: Progress,
+    num_steps: int,
+    save_every: int,
+) -> train.TrainState:
+    """The state after the last step; logs, shows and saves on the way."""
+    state = first
+    for state, metrics in train.fit(advance, first, num_steps=num_steps):
+        step = train.steps_done(state)
+        if not np.isfinite(metrics["loss"]).all():
+            raise Diverged(
+                f"the loss is {metrics['loss']} at step {step} of {progress.title}; try"
+                " a smaller learning_rate for it in another --workdir"
+            )
+        stage.log({"step": step} | {name: m.tolist() for name, m in metrics.items()})
+        progress.update(step, float(np.mean(metrics["loss"])))
+        stopped = job.stop()
+        if stopped or step % save_every == 0:
+            checkpoints.save(step, state)
+        if stopped and step < num_steps:
+            raise Stopped(f"saved at step {step} of {num_steps}")
+    return state
 
 
 def optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransformation:

@@ -55,10 +55,11 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         raise InputError(f"--flagfile: {error}") from None
     argv, file = _take_config_file(argv)
-    config = recipes.load(file)
+    config, given = recipes.load(file), set()
     for arg in argv[1:]:
         name = arg.lstrip("-").removeprefix("no").partition("=")[0]
         if name.startswith("config."):
+            given.add(name.removeprefix("config."))
             _check_field(name.removeprefix("config."), config)
     config_flags.DEFINE_config_dict(
         "config",
@@ -75,6 +76,11 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise InputError(" ".join(str(error).split())) from None
     if rest[1:]:
         raise InputError(f"{rest[1]}: not a flag; flags begin with --")
+    fields = recipes.flatten(FLAGS.config)
+    for name in given:  # what the user says holds for few labels too
+        few = recipes.FEW + name
+        if few in fields and few not in given:
+            FLAGS.config.update_from_flattened_dict({few: fields[name]})
     return rest
 
 

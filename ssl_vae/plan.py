@@ -16,7 +16,7 @@ from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.labels import check_num_labels
 from ssl_vae.results import Results
-from ssl_vae.workdir import Stage, Workdir, read_json
+from ssl_vae.workdir import FORMAT_VERSION, Stage, Workdir, read_json
 
 logger = logging.getLogger("ssl_vae")
 
@@ -56,6 +56,13 @@ class Plan:
         labeled = settings.labeled_batch_size
         return [settings.batch_size - labeled, min(labeled, num_labels)]
 
+    def steps_per_epoch(self, num_labels: int) -> int:
+        """Whole batches of all training images; or of the unlabeled ones."""
+        num_images = len(self.data.train_images)
+        if recipes.learns_labels(self.recipe):
+            num_images -= num_labels
+        return num_images // self.batch_sizes(num_labels)[0]
+
     def is_newest(self, num_labels: int) -> bool:
         """Whether the run has no results for more labels than these."""
         rows = self.before.results if self.before else []
@@ -80,21 +87,18 @@ def make_plan(
       InputError: for anything that the caller can mend.
     """
     recipe = _resolve(config)
+    for num_labels in recipe.labels:
+        _check_training(recipes.at(recipe, num_labels))
     if workdir is not None:
-        Workdir(workdir).check()  # before the data, which may have to be fetched
-    data = _load_data(recipe, data_dir)
+        Workdir(workdir).check()
+    data = _load_data(recipe, data_dir)  # which may have to be fetched
     name = f"{recipe.recipe}-{data.name}-seed{recipe.seed}"
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check()
     before = Results.load(run.results)
-    plan = Plan(
-        recipe,
-        data,
-        run,
-        before,
-        _missing(recipe, before),
-        _first_stage(recipe, run, data) if "m1" in recipe else None,
-    )
+    missing = _missing(recipe, before)
+    first = _first_stage(recipe, run, data) if missing and "m1" in recipe else None
+    plan = Plan(recipe, data, run, before, missing, first)
     run.check_owner(recipe.to_dict(), data.identity)
     logger.info("workdir: %s", run.path)
     if plan.finished:
@@ -112,6 +116,14 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
             counts = config if isinstance(config, Sequence) else [config]
             recipe.labels = tuple(int(count) for count in counts)
     recipes.validate(recipe)
+    recipe = ConfigDict(recipe.to_dict())  # the caller's stays as it is
+    if recipe.get("m1_workdir"):  # one run, whatever folder the command is given in
+        try:
+            recipe.m1_workdir = str(Path(recipe.m1_workdir).expanduser().resolve())
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"--config.m1_workdir={recipe.m1_workdir}: {error}"
+            ) from None
     return recipe
 
 
@@ -123,14 +135,8 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         data = data.holdout(num_held_out // data.num_classes * data.num_classes)
     for num_labels in recipe.labels:
         check_num_labels(data.train_labels, num_labels)
-        _check_training(
-            recipes.at(recipe, num_labels), num_labels, len(data.train_images)
-        )
-    if "m1" in recipe and recipe.m1.train.batch_size > len(data.train_images):
-        raise InputError(
-            f"--config.m1.train.batch_size={recipe.m1.train.batch_size}: there are"
-            f" {len(data.train_images)} training images"
-        )
+        num_images = len(data.train_images)
+        _check_batches(recipes.at(recipe, num_labels), num_labels, num_images)
     if (few := recipe.get("few")) and min(recipe.labels) <= few.labels:
         fields = recipes.flatten(few)
         del fields["labels"]
@@ -148,32 +154,39 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     return data
 
 
-def _check_training(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
-    """Refuses numbers that do not go together in the recipe for `num_labels`."""
-    batch_size = recipe.train.batch_size
+def _check_training(recipe: ConfigDict) -> None:
+    """Refuses numbers that do not go together; the recipe is for a number of labels."""
     if not recipes.learns_labels(recipe):
-        if batch_size > num_images:
-            raise InputError(
-                f"--config.train.batch_size={batch_size}: there are {num_images}"
-                " training images"
-            )
         return
-    labeled, unlabeled = recipe.train.labeled_batch_size, num_images - num_labels
-    if labeled >= batch_size:
+    settings = recipe.train
+    if settings.labeled_batch_size >= settings.batch_size:
         raise InputError(
-            f"--config.train.labeled_batch_size={labeled}: must leave room for"
-            f" unlabeled images in a batch of {batch_size}; raise"
-            " --config.train.batch_size"
+            f"--config.train.labeled_batch_size={settings.labeled_batch_size}: must"
+            f" leave room for unlabeled images in a batch of {settings.batch_size};"
+            " raise --config.train.batch_size"
         )
-    if recipe.train.warmup_epochs >= recipe.train.num_epochs:
+    if settings.warmup_epochs >= settings.num_epochs:
         raise InputError(
-            f"--config.train.warmup_epochs={recipe.train.warmup_epochs}: must be fewer"
-            f" than the {recipe.train.num_epochs} epochs of --config.train.num_epochs"
+            f"--config.train.warmup_epochs={settings.warmup_epochs}: must be fewer than"
+            f" the epochs of training, {settings.num_epochs}"
         )
-    if batch_size - labeled > unlabeled:
+
+
+def _check_batches(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
+    """Refuses a batch that there are too few images for; `recipe` is for num_labels."""
+    size, of, there = recipe.train.batch_size, "training", num_images
+    if recipes.learns_labels(recipe):
+        size -= recipe.train.labeled_batch_size
+        of, there = "unlabeled", num_images - num_labels
+    if size > there:
         raise InputError(
-            f"--config.train.batch_size={batch_size}: has {batch_size - labeled}"
-            f" unlabeled images, and with --labels={num_labels} there are {unlabeled}"
+            f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
+            f" images, and with --labels={num_labels} there are {there}"
+        )
+    if "m1" in recipe and recipe.m1.train.batch_size > num_images:
+        raise InputError(
+            f"--config.m1.train.batch_size={recipe.m1.train.batch_size}: there are"
+            f" {num_images} training images"
         )
 
 
@@ -181,18 +194,21 @@ def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
     """The M1 of M1+M2: this run's own, or that of a finished run of the same data."""
     if not recipe.m1_workdir:
         return FirstStage(run.stage("m1"), recipe.m1.model, recipe.m1.train)
-    flag, there = f"--config.m1_workdir={recipe.m1_workdir}", Workdir(recipe.m1_workdir)
-    if not there.config.exists():
-        raise InputError(
-            f"{flag}: no run is there; train one with --config=configs/m1.py and this"
-            " --workdir, or leave the field empty"
-        )
-    theirs = read_json(there.config)
-    config = theirs.get("config") if isinstance(theirs, dict) else None
-    if not isinstance(config, dict) or config.get("model", {}).get("name") != "m1":
+    flag = f"--config.m1_workdir={recipe.m1_workdir}"
+    try:
+        there = Workdir(recipe.m1_workdir)
+        if not there.config.exists():
+            raise InputError("no run is there; leave the field empty to train an M1")
+        content = read_json(there.config)
+    except (InputError, OSError) as error:
+        raise InputError(f"{flag}: {error}") from None
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{flag}: no run of this version of ssl_vae")
+    model = recipes.m1_fields(content.get("config"))
+    if model is None:
         raise InputError(f"{flag}: not the folder of a run of the model m1")
     unlike = recipes.differences(
-        {"dataset": theirs.get("dataset")}, {"dataset": data.identity}
+        {"dataset": content.get("dataset")}, {"dataset": data.identity}
     )
     if unlike:
         raise InputError(f"{flag}: trained on other images: {'; '.join(unlike)}")
@@ -200,16 +216,18 @@ def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
         raise InputError(
             f"{flag}: that run is not finished; its own command again goes on with it"
         )
-    return FirstStage(
-        there.stage(), ConfigDict(config["model"]), ConfigDict(config["train"])
-    )
+    return FirstStage(there.stage(), ConfigDict(model), recipe.m1.train)
 
 
 def _missing(recipe: ConfigDict, before: Results | None) -> list[int]:
-    """The numbers of labels asked for that were not measured on all splits."""
+    """The numbers of labels asked for that were not measured as is asked for."""
 
     def known(num_labels: int) -> bool:
         row = before.row(num_labels) if before else None
-        return row is not None and len(row.split_seeds) >= recipe.num_splits
+        if before is None or row is None or len(row.split_seeds) < recipe.num_splits:
+            return False
+        figures = row.vae or [before.vae]
+        asked = recipe.importance_samples
+        return all(each.get("importance_samples") == asked for each in figures)
 
     return sorted({n for n in recipe.labels if not known(n)})

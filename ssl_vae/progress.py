@@ -26,7 +26,7 @@ class Progress:
         steps_per_epoch: int,
         num_epochs: int,
     ):
-        self._title = title
+        self.title = title
         self._steps_per_epoch, self._num_epochs = steps_per_epoch, num_epochs
         self._step, self._time = step, time.monotonic()
         self._plain = not stream.isatty()
@@ -51,20 +51,20 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def update(self, step: int, metrics: dict[str, float]) -> None:
-        """Shows that `step` steps are done, the last ones with these mean metrics."""
-        self._bar.set_postfix(loss=f"{metrics['loss']:.2f}", refresh=False)
+    def update(self, step: int, loss: float) -> None:
+        """Shows that `step` steps are done, the last ones with this mean loss."""
+        self._bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
         self._bar.update(step - self._bar.n)
         if self._plain and step % self._steps_per_epoch == 0:
             now = time.monotonic()
             rate = (step - self._step) / (now - self._time)
             logger.info(
                 "%s: epoch %*d/%d  loss %.2f  %.3g steps/s",
-                self._title,
+                self.title,
                 len(str(self._num_epochs)),
                 step // self._steps_per_epoch,
                 self._num_epochs,
-                metrics["loss"],
+                loss,
                 rate,
             )
             self._step, self._time = step, now

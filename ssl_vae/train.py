@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -86,7 +87,6 @@ def batch_rows(
     *,
     num_steps: int,
     batch_size: int,
-    num_passes: int,
 ) -> jax.Array:
     """Which rows the steps from `first` on take: passes over all, each shuffled anew.
 
@@ -96,7 +96,6 @@ def batch_rows(
       first: int32 scalar, a step.
       num_steps: How many steps.
       batch_size: At most n. A pass leaves out the remainder that fills no batch.
-      num_passes: How many passes the steps touch, at most.
 
     Returns:
       int32 [num_steps, batch_size].
@@ -108,8 +107,24 @@ def batch_rows(
         order = jax.random.permutation(jax.random.fold_in(key, number), rows)
         return order[: steps_per_pass * batch_size].reshape(-1, batch_size)
 
-    passes = [one_pass(first_pass + i) for i in range(num_passes)]
-    return jax.lax.dynamic_slice_in_dim(jnp.concatenate(passes), position, num_steps)
+    num_passes = (num_steps + steps_per_pass - 2) // steps_per_pass + 1  # at most
+    passes = jax.vmap(one_pass)(first_pass + jnp.arange(num_passes, dtype=first.dtype))
+    batches = passes.reshape(-1, batch_size)
+    return jax.lax.dynamic_slice_in_dim(batches, position, num_steps)
+
+
+def shuffled(
+    rows: jax.Array, key: jax.Array, epoch: jax.Array, *, num_sets: int
+) -> jax.Array:
+    """The first set's rows, int32 [n], in the order of an epoch of the run `key`."""
+    key_sets, _ = _split(key, num_sets)
+    return jax.random.permutation(jax.random.fold_in(key_sets[0], epoch), rows)
+
+
+def _split(key: jax.Array, num_sets: int) -> tuple[list[jax.Array], jax.Array]:
+    """The run's keys for each set's shuffles, and for the noise of the steps."""
+    *key_sets, key_noise = jax.random.split(key, num_sets + 1)
+    return key_sets, key_noise
 
 
 def _take(arrays: Any, rows: jax.Array) -> Any:
@@ -132,7 +147,8 @@ def train_steps(
     Args:
       state: Where to begin.
       examples: Sets that every batch has a part from. A pass over the first is an
-        epoch; the others are passed over at their own pace.
+        epoch, and its rows are in that epoch's order, see `shuffled`; the others are
+        passed over at their own pace.
       key: The run's key; split into one for each set's shuffles and one for noise.
       num_steps: Must not reach beyond the end of the epoch that `state.step` is in.
       batch_sizes: Examples a step of each set, multiples of the mesh's devices.
@@ -143,19 +159,18 @@ def train_steps(
     Returns:
       The state after the last step, and the metrics averaged over the steps.
     """
-    *key_sets, key_noise = jax.random.split(key, len(examples) + 1)
-    rows = []
-    for i, (each, size) in enumerate(zip(examples, batch_sizes, strict=True)):
-        steps_per_pass = len(each.rows) // size
-        crossed = (num_steps + steps_per_pass - 2) // steps_per_pass if i else 0
+    key_sets, key_noise = _split(key, len(examples))
+    first = examples[0].rows
+    position = state.step % (len(first) // batch_sizes[0])
+    size = num_steps * batch_sizes[0]
+    first = jax.lax.dynamic_slice_in_dim(first, position * batch_sizes[0], size)
+    rows = [first.reshape(num_steps, batch_sizes[0])]
+    for each, key_set, size in zip(
+        examples[1:], key_sets[1:], batch_sizes[1:], strict=True
+    ):
         rows.append(
             batch_rows(
-                each.rows,
-                key_sets[i],
-                state.step,
-                num_steps=num_steps,
-                batch_size=size,
-                num_passes=crossed + 1,
+                each.rows, key_set, state.step, num_steps=num_steps, batch_size=size
             )
         )
     split = NamedSharding(mesh, PartitionSpec("data"))
@@ -239,12 +254,34 @@ def compile_steps(
         return jax.jit(function, donate_argnums=0).lower(state, examples, key).compile()
 
     by_length = {n: compiled(n) for n in {whole, num_epoch % whole} - {0}}
+    order_of = jax.jit(
+        _order_of_runs if state.step.ndim else shuffled, static_argnames="num_sets"
+    )
+    epoch, order = -1, examples[0].rows
 
     def advance(state: TrainState) -> tuple[TrainState, Metrics]:
-        left = num_epoch - steps_done(state) % num_epoch
-        return by_length[min(whole, left)](replicate(mesh, state), examples, key)
+        nonlocal epoch, order
+        now, position = divmod(steps_done(state), num_epoch)
+        if now != epoch:
+            epoch = now
+            order = replicate(
+                mesh,
+                order_of(
+                    examples[0].rows, key, jnp.int32(epoch), num_sets=len(examples)
+                ),
+            )
+        first = Examples(examples[0].arrays, order)
+        steps = by_length[min(whole, num_epoch - position)]
+        return steps(replicate(mesh, state), (first, *examples[1:]), key)
 
     return advance
+
+
+def _order_of_runs(
+    rows: jax.Array, key: jax.Array, epoch: jax.Array, *, num_sets: int
+) -> jax.Array:
+    one = partial(shuffled, epoch=epoch, num_sets=num_sets)
+    return jax.lax.map(lambda run: one(*run), (rows, key))
 
 
 def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[..., Any]:
@@ -277,7 +314,7 @@ def steps_done(state: TrainState) -> int:
 
 def fit(
     advance: Advance, state: TrainState, *, num_steps: int
-) -> Iterator[tuple[TrainState, dict[str, float]]]:
+) -> Iterator[tuple[TrainState, dict[str, np.ndarray]]]:
     """Trains from `state` to `num_steps` steps in all, part of an epoch at a time.
 
     Args:
@@ -286,9 +323,9 @@ def fit(
       num_steps: A multiple of the steps of an epoch.
 
     Yields:
-      The state, which the next part consumes, and the part's mean metrics, over all
-      runs if there are several.
+      The state, which the next part consumes, and the part's mean metrics, float32:
+      scalars, or one a run if there are several.
     """
     while steps_done(state) < num_steps:
         state, metrics = advance(state)
-        yield state, {name: float(jnp.mean(m)) for name, m in metrics.items()}
+        yield state, jax.device_get(metrics)

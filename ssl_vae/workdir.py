@@ -1,6 +1,7 @@
 """The folder of one run: what lies in it under which name, and whose it is."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -145,14 +146,13 @@ class Workdir:
         Those that the folder holds stay together; the splits that are missing beyond
         them follow.
         """
+        names = (p.name for p in self.path.glob(f"labels-{num_labels}/splits-*"))
+        found = filter(None, (re.fullmatch(r"splits-(\d+)-(\d+)", n) for n in names))
+        bounds = dict(sorted((int(m[1]), int(m[2])) for m in found))
         groups, covered = [], 0
-        for folder in sorted(
-            (self.path / f"labels-{num_labels}").glob("splits-*-*"),
-            key=lambda path: int(path.name.split("-")[1]),
-        ):
-            first, last = map(int, folder.name.split("-")[1:])
-            groups.append(range(first, last + 1))
-            covered = last + 1
+        while covered in bounds:
+            groups.append(range(covered, bounds[covered] + 1))
+            covered = bounds[covered] + 1
         if covered < num_splits:
             groups.append(range(covered, num_splits))
         return groups

@@ -143,6 +143,13 @@ def test_only_fields_of_model_and_train_may_differ_with_few_labels(m2):
         recipes.validate(m2)
 
 
+def test_few_labels_make_no_difference_to_a_model_that_learns_none(config):
+    with config.unlocked():
+        config.few = {"labels": 100, "model": {"hidden": (3,)}}
+    with pytest.raises(InputError, match=r"--config\.few\.labels: no such field"):
+        recipes.validate(config)
+
+
 def test_a_field_of_another_model_is_refused(m2):
     with m2.unlocked():
         m2.model.kl_weight = 1.0

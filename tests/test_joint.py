@@ -1,17 +1,22 @@
 """M2 and M1+M2 from end to end, on small data."""
 
+import dataclasses
 import json
 import logging
 import shutil
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from conftest import blobs, write_idx
 
+from ssl_vae import checkpoint, datasets, joint
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
+from ssl_vae.labels import choose_labeled
+from ssl_vae.models import M2
 
 COMMON = {
     "labels": (8,),
@@ -50,12 +55,24 @@ def numbers(workdir):
     return {key: content[key] for key in ("vae", "results", "dataset", "seed")}
 
 
+@pytest.fixture(scope="module")
+def m2_run(small_data, tmp_path_factory):
+    """A finished run of M2: its folder and its results."""
+    workdir = tmp_path_factory.mktemp("m2")
+    return workdir, run_experiment(recipe("m2"), workdir, data_dir=small_data)
+
+
+@pytest.fixture(scope="module")
+def m1_m2_run(small_data, tmp_path_factory):
+    """A finished run of M1+M2: its folder and its results."""
+    workdir = tmp_path_factory.mktemp("m1_m2")
+    return workdir, run_experiment(recipe("m1_m2"), workdir, data_dir=small_data)
+
+
 @pytest.fixture(scope="module", params=["m2", "m1_m2"])
-def finished(request, small_data, tmp_path_factory):
+def finished(request):
     """A finished run: its recipe's name, its folder and its results."""
-    workdir = tmp_path_factory.mktemp("run")
-    results = run_experiment(recipe(request.param), workdir, data_dir=small_data)
-    return request.param, workdir, results
+    return request.param, *request.getfixturevalue(f"{request.param}_run")
 
 
 def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
@@ -123,26 +140,106 @@ def test_the_same_call_repeats_the_numbers_without_training(finished, small_data
     assert run_experiment(recipe(name), workdir, data_dir=small_data) == results
 
 
-def test_more_splits_and_labels_join_what_is_there(finished, small_data, tmp_path):
+def test_more_splits_join_what_is_there(finished, small_data, tmp_path):
     name, workdir, results = finished
     folder = shutil.copytree(workdir, tmp_path / "copy")
-    config = recipe(name, num_splits=3)
-    config.labels = (4, 8)
-    more = run_experiment(config, folder, data_dir=small_data)
+    more = run_experiment(recipe(name, num_splits=3), folder, data_dir=small_data)
+    (row,), (old,) = more.results, results.results
+    assert row.split_seeds == [0, 1, 2]
+    assert row.test_accuracy[:2] == old.test_accuracy
+    assert row.vae[:2] == old.vae
+    groups = {path.name for path in (folder / "labels-8").iterdir()}
+    assert groups == {"splits-0-1", "splits-2-2"}
+
+
+def test_fewer_labels_join_what_is_there_by_the_fields_of_few(
+    m2_run, small_data, tmp_path
+):
+    workdir, results = m2_run
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    more = run_experiment(recipe("m2", labels=(4,)), folder, data_dir=small_data)
     assert [row.labels for row in more.results] == [4, 8]
-    assert more.results[1].test_accuracy[:2] == results.results[0].test_accuracy
-    assert more.results[1].vae[:2] == results.results[0].vae
-    assert {p.name for p in (folder / "labels-8").iterdir()} == {
-        "splits-0-1",
-        "splits-2-2",
-    }
     # The model that stands for the run is still that of the most labels.
     assert more.vae == results.vae
-    # With four labels the group `few` of the recipe holds.
-    weights = (
-        folder / "labels-4" / "splits-0-2" / "vae_weights" / "_METADATA"
-    ).read_text()
-    assert '"write_shape": [3, 16]' in weights or "16" in weights
+    narrow = M2(64, 4, 0.01, latent_dim=2, hidden=(16,))
+    template = jax.vmap(narrow.init)(jax.random.split(jax.random.key(0), 2))
+    stage = folder / "labels-4" / "splits-0-1"
+    checkpoint.load_weights(stage / "vae_weights", template)  # or raises
+
+
+def test_a_run_that_lost_its_weights_after_the_last_step_finds_them_again(
+    m2_run, small_data, tmp_path
+):
+    workdir, _ = m2_run
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "labels-8" / "splits-0-1" / "vae_weights")
+    run_experiment(recipe("m2"), folder, data_dir=small_data)
+    assert numbers(folder) == numbers(workdir)
+
+
+def test_other_importance_samples_measure_again_without_training(
+    m2_run, small_data, tmp_path
+):
+    workdir, results = m2_run
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    shutil.rmtree(folder / "labels-8" / "splits-0-1" / "steps")
+    again = run_experiment(
+        recipe("m2", importance_samples=7), folder, data_dir=small_data
+    )
+    assert again.vae["importance_samples"] == 7
+    assert again.vae["test_log_likelihood"] != results.vae["test_log_likelihood"]
+    assert again.results[0].test_accuracy == results.results[0].test_accuracy
+
+
+def test_results_are_saved_after_every_number_of_labels(m2_run, small_data, tmp_path):
+    workdir, _ = m2_run
+    # The second number of labels is reached when the first one's figures are made.
+    stop = partial(next, iter([False] * 6 + [True] * 1000))
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    (folder / "results.json").unlink()
+    config = recipe("m2", labels=(8, 40))
+    with pytest.raises(Stopped):
+        run_experiment(config, folder, data_dir=small_data, stop=stop)
+    rows = json.loads((folder / "results.json").read_text())["results"]
+    assert [row["labels"] for row in rows] == [8]
+
+
+def test_no_hidden_label_reaches_the_training(
+    m2_run, small_data, tmp_path, monkeypatch
+):
+    workdir, _ = m2_run
+    whole = datasets.load("fashion_mnist", small_data)
+    shown = [choose_labeled(whole.train_labels, 8, split_seed=s) for s in range(2)]
+    hidden = np.setdiff1d(np.arange(400), np.concatenate(shown))
+    permuted = whole.train_labels.copy()
+    permuted[hidden] = np.roll(permuted[hidden], 7)
+    assert (permuted != whole.train_labels).any()
+    other = dataclasses.replace(whole, train_labels=permuted)
+    monkeypatch.setattr(datasets, "load", lambda name, data_dir: other)
+    monkeypatch.setattr(
+        joint, "choose_labeled", lambda labels, num, split_seed: shown[split_seed]
+    )
+    run_experiment(recipe("m2"), tmp_path, data_dir=small_data)
+    log = "labels-8/splits-0-1/metrics.jsonl"
+    assert (tmp_path / log).read_bytes() == (workdir / log).read_bytes()
+
+
+def test_the_log_tells_of_every_split(m2_run):
+    workdir, _ = m2_run
+    log = (workdir / "labels-8" / "splits-0-1" / "metrics.jsonl").read_text()
+    last = json.loads(log.splitlines()[-1])
+    assert {"loss", "cross_entropy", "entropy", "classes"} < last.keys()
+    assert all(len(v) == 2 for name, v in last.items() if name != "step")
+    assert all(1 <= v <= 4 for v in last["classes"])
+
+
+def test_a_finished_run_needs_its_m1_no_more(m1_run, small_data, tmp_path):
+    first = shutil.copytree(m1_run, tmp_path / "m1")
+    config = recipe("m1_m2", m1_workdir=str(first), num_splits=1)
+    results = run_experiment(config, tmp_path / "run", data_dir=small_data)
+    shutil.rmtree(first)
+    assert run_experiment(config, tmp_path / "run", data_dir=small_data) == results
 
 
 def test_a_collapsed_run_says_so(small_data, tmp_path, caplog):
@@ -173,10 +270,8 @@ def m1_run(small_data, tmp_path_factory):
     return workdir
 
 
-def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, finished):
-    name, workdir, results = finished
-    if name != "m1_m2":
-        pytest.skip("a matter of M1+M2")
+def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
+    _, results = m1_m2_run
     config = recipe("m1_m2", m1_workdir=str(m1_run))
     taken = run_experiment(config, tmp_path / "run", data_dir=small_data)
     assert not (tmp_path / "run" / "m1").exists()
@@ -192,7 +287,11 @@ def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, finished):
         ("m2", "m1_workdir=.*: not the folder of a run of the model m1"),
         ("data", r"m1_workdir=.*: trained on other images: dataset\."),
         ("validation", r"m1_workdir=.*: trained on other images: dataset\.name"),
-        ("broken", "config.json: not a JSON file"),
+        ("broken", "m1_workdir=.*config.json: not a JSON file"),
+        ("model", "m1_workdir=.*: not the folder of a run of the model m1"),
+        ("version", "m1_workdir=.*: no run of this version of ssl_vae"),
+        ("long", "m1_workdir=.*: .*name too long"),
+        ("home", "m1_workdir=~nobody-of-that-name/run: "),
     ],
 )
 def test_an_m1_workdir_that_will_not_do_is_refused(
@@ -207,6 +306,15 @@ def test_an_m1_workdir_that_will_not_do_is_refused(
     elif change == "m2":
         text = (folder / "config.json").read_text()
         (folder / "config.json").write_text(text.replace('"m1"', '"m2"'))
+    elif change == "model":
+        content = json.loads((folder / "config.json").read_text())
+        content["config"]["model"] = "m1"
+        (folder / "config.json").write_text(json.dumps(content))
+    elif change == "version":
+        text = (folder / "config.json").read_text()
+        (folder / "config.json").write_text(text.replace('version": 1', 'version": 9'))
+    elif change in ("long", "home"):
+        folder = "a" * 5000 if change == "long" else "~nobody-of-that-name/run"
     elif change == "data":
         data = tmp_path / "larger"
         data.mkdir()
@@ -234,11 +342,11 @@ def test_an_m1_workdir_that_will_not_do_is_refused(
         ),
         (
             {"train.batch_size": 500},
-            "batch_size=500: has 492 unlabeled images, and with --labels=8 there are",
+            "batch_size=500: has 492 unlabeled images, and with --labels=8 there are 392",
         ),
         (
             {"train.warmup_epochs": 4},
-            "warmup_epochs=4: must be fewer than the 4 epochs",
+            "warmup_epochs=4: must be fewer than .* training, 4",
         ),
         ({"labels": (400,)}, "20 unlabeled images, and with --labels=400 there are 0"),
         ({"m1.train.batch_size": 401}, r"m1\.train\.batch_size=401: there are 400"),

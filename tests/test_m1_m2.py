@@ -88,7 +88,7 @@ def test_the_elbo_is_the_mean_log_weight_and_below_the_evidence(model, x):
 
 def test_the_loss_is_that_of_m2_on_fresh_draws_of_z1(x):
     params, classes = SECOND.init(jax.random.key(2)), jnp.arange(7, dtype=jnp.int32) % K
-    mean, logvar = SECOND.inputs(x)
+    mean, logvar = SECOND.code(x)
     key = jax.random.key(4)
     keys = jax.random.split(key, 3)
     drawn = [
@@ -114,7 +114,7 @@ def test_the_loss_is_that_of_m2_on_fresh_draws_of_z1(x):
 
 def test_images_are_classified_at_the_mean_of_z1(x):
     params = SECOND.init(jax.random.key(2))
-    mean, logvar = SECOND.inputs(x)
+    mean, logvar = SECOND.code(x)
     logits = SECOND.class_logits(params, (mean, logvar))
     np.testing.assert_array_equal(logits, SECOND.m2.class_logits(params, mean))
     np.testing.assert_array_equal(mean, M1_MODEL.features(SECOND.m1_params, x)[:, 1:])

@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
 def follow(stream):
     with Progress(stream, "M1", step=10, steps_per_epoch=20, num_epochs=3) as progress:
         for step in range(20, 61, 10):
-            progress.update(step, {"loss": 200.0 + step})
+            progress.update(step, 200.0 + step)
 
 
 def test_a_terminal_gets_a_bar_with_the_loss(caplog):

@@ -97,3 +97,6 @@ def test_splits_that_were_trained_together_stay_together(tmp_path):
     run.stage_of_splits(600, range(12, 14)).path.mkdir()
     assert run.groups_of_splits(600, 14) == [range(3), range(3, 12), range(12, 14)]
     assert run.groups_of_splits(100, 2) == [range(2)]
+    for stray in ("splits-0-2.bak", "splits-20-30", "splits-x-y"):
+        (tmp_path / "labels-600" / stray).mkdir()
+    assert run.groups_of_splits(600, 14) == [range(3), range(3, 12), range(12, 14)]

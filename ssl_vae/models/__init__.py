@@ -1,7 +1,8 @@
 """Models as pure functions of their parameters; no training loop, no files.
 
-All of them have `init`, `inputs`, `loss`, `elbo`, `log_weight`, `features` and
-`reconstruct`; those that learn labels also `class_logits` and `decode_classes`.
+All of them have `init`, `loss`, `elbo`, `log_weight`, `features` and `reconstruct`;
+those that learn labels also `class_logits` and `decode_classes`. M1+M2 takes for `loss`
+and `class_logits` not images but their code, since M1 stays as it is.
 """
 
 from ssl_vae.models.m1 import M1, Params

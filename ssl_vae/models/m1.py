@@ -70,10 +70,6 @@ class M1:
             "decoder": self.decoder.init(key_decoder, z)["params"],
         }
 
-    def inputs(self, x: jax.Array) -> jax.Array:
-        """What `loss` takes in place of images x, [batch, pixels]: here, the same."""
-        return x
-
     def encode(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of q(z|x), [batch, latent]; x is [batch, pixels]."""
         posterior: Any = self.encoder.apply({"params": params["encoder"]}, x)

@@ -8,7 +8,8 @@ that M2 finds, with p(z1|y,z2) a diagonal Gaussian; units of z1 that say hardly 
 about the image keep N(0, I).
 
 Source: Kingma et al. 2014, "Semi-supervised learning with deep generative models",
-arXiv:1406.5298, section 2.3.
+arXiv:1406.5298, section 2.3. Differs from the authors' code: as M1 and M2 do, and the
+units of z1 are chosen on all training images (theirs: on 1000 unlabeled ones).
 """
 
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ class M1M2:
         """Fresh parameters of M2."""
         return self.m2.init(key)
 
-    def inputs(self, x: jax.Array) -> Code:
-        """What `loss` takes in place of images x, [batch, pixels]: their code by M1."""
+    def code(self, x: jax.Array) -> Code:
+        """What `loss` takes in place of images x, [batch, pixels]."""
         mean, logvar = self.m1.encode(self.m1_params, x)
         return mean[:, self.kept], logvar[:, self.kept]
 
@@ -128,7 +129,7 @@ class M1M2:
 
     def features(self, params: Params, x: jax.Array) -> jax.Array:
         """Style of images x: mean of q(z2|z1,y) at the likeliest class, [batch, z2]."""
-        return self.m2.features(params, self.inputs(x)[0])
+        return self.m2.features(params, self.code(x)[0])
 
     def decode_classes(self, params: Params, z: jax.Array) -> jax.Array:
         """Images of one style z2 in every class: probs, [batch, K, pixels].
@@ -139,7 +140,7 @@ class M1M2:
 
     def reconstruct(self, params: Params, x: jax.Array) -> jax.Array:
         """Images from the style and likeliest class of x: probs, [batch, pixels]."""
-        return self._images(self.m2.reconstruct(params, self.inputs(x)[0]))
+        return self._images(self.m2.reconstruct(params, self.code(x)[0]))
 
     def _images(self, kept: jax.Array) -> jax.Array:
         """Probs [..., pixels] of z1 with these units and 0, their mean, elsewhere."""
