@@ -342,7 +342,7 @@ def test_an_m1_workdir_that_will_not_do_is_refused(
         ),
         (
             {"train.batch_size": 500},
-            "batch_size=500: has 492 unlabeled images, and with --labels=8 there are 392",
+            "has 492 unlabeled images, and with --labels=8 there are 392",
         ),
         (
             {"train.warmup_epochs": 4},
