@@ -15,5 +15,6 @@ def get_config() -> ConfigDict:
     config = recipes.load(recipes.recipe_path("m1"))
     config.recipe = "m1_quick"
     config.train.num_epochs = 4
+    config.importance_samples = 10
     config.train.learning_rate = 1e-3  # so few steps have to be larger ones
     return config
