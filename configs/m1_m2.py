@@ -1,4 +1,10 @@
-"""M1+M2: the model M2 of the latent variable of M1, the paper's best."""
+"""M1+M2: the model M2 of the latent variable of M1, the paper's best.
+
+Command: python -m ssl_vae.main --config=configs/m1_m2.py
+The paper's alpha and latent dimensions, and the hidden layers of the authors' code: two
+of 500 in M1 (600 in the paper's text), in M2 one of 500, of 300 at 100 labels. Not
+measured on a test set yet; an epoch of M2 takes about 8 seconds on 2 CPU cores.
+"""
 
 from ml_collections import ConfigDict
 
