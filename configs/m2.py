@@ -2,7 +2,8 @@
 
 Command: python -m ssl_vae.main --config=configs/m2.py
 The paper's alpha and latent dimension, and the hidden layers of the authors' code for
-M1+M2: one of 500, of 300 at 100 labels. Not measured on a test set yet; an epoch takes about 19 seconds on 2 CPU cores.
+M1+M2: one of 500, of 300 at 100 labels. Not measured on a test set yet; an epoch takes
+about 19 seconds on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict
