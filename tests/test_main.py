@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from ssl_vae import config as recipes
+
 TINY = [
     "--config.model.hidden=(16,)",
     "--config.train.batch_size=20",
@@ -168,3 +170,21 @@ def test_sigterm_saves_the_state_and_exits_with_143(small_data, tmp_path):
     assert b"stopped: saved at step" in stderr
     assert b"Traceback" not in stderr
     assert any((tmp_path / "run" / "steps").iterdir())
+
+
+def test_a_field_on_the_command_line_holds_for_few_labels_too(tmp, small_data):
+    done = run(
+        f"--config={recipes.recipe_path('m1_m2')}",
+        "--labels=8",
+        "--config.model.hidden=(7,)",
+        "--config.m1_workdir=nowhere",
+        f"--data_dir={small_data}",
+        cwd=tmp,
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == (
+        "recipe: up to 100 labels model.hidden=(7,), train.num_epochs=60 (few)"
+    )
+    assert "nowhere: no run is there" in lines[-1]
+    assert "Traceback" not in done.stderr
