@@ -2,8 +2,9 @@
 
 Command: python -m ssl_vae.main --config=configs/m1_m2.py
 The paper's alpha and latent dimensions, and the hidden layers of the authors' code: two
-of 500 in M1 (600 in the paper's text), in M2 one of 500, of 300 at 100 labels. Not
-measured on a test set yet; an epoch of M2 takes about 8 seconds on 2 CPU cores.
+of 500 in M1 (600 in the paper's text), in M2 one of 500, of 300 at 100 labels.
+Fashion-MNIST at 100 labels (--labels=100), test accuracy %, inductive, 3 label splits:
+66.44 (2.04); more labels are not measured yet. An epoch of M2 takes about 8 seconds.
 """
 
 from ml_collections import ConfigDict
