@@ -85,6 +85,8 @@ def carry_out(
                 plan.data,
                 outcome.test_features,
             )
+        # Without figures of their own, the rows are all of one VAE.
+        stands = newest or not outcome.rows[-1].vae
         old_rows = results.results if results else []
         by_labels = {row.labels: row for row in [*old_rows, *outcome.rows]}
         results = Results(
@@ -93,7 +95,7 @@ def carry_out(
             model=recipe.model.name,
             seed=recipe.seed,
             dataset=plan.data.identity,
-            vae=outcome.vae if newest or not results else results.vae,
+            vae=outcome.vae if stands or not results else results.vae,
             results=[by_labels[n] for n in sorted(by_labels)],
             seconds=clock.read(before.seconds if before else {}),
             device=f"{jax.default_backend()} x{jax.device_count()}",

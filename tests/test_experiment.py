@@ -12,6 +12,7 @@ from ssl_vae import config as recipes
 from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Diverged, Stopped, run_experiment
+from ssl_vae.plan import make_plan
 
 REAL_DATA = os.environ.get("SSL_VAE_DATA_DIR")
 
@@ -175,6 +176,16 @@ def test_fewer_splits_are_answered_from_more_and_never_replace_them(
     workdir, results = finished
     config = recipe(num_splits=2)
     assert run_experiment(config, workdir, data_dir=small_data) == results
+
+
+def test_other_importance_samples_are_measured_once(finished, small_data, tmp_path):
+    workdir, results = finished
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    config = recipe(labels=(8,), importance_samples=7)
+    again = run_experiment(config, folder, data_dir=small_data)
+    assert again.vae["importance_samples"] == 7
+    assert again.results == results.results
+    assert make_plan(config, folder, small_data).finished == again
 
 
 def test_a_run_whose_config_is_gone_is_refused(finished, small_data, tmp_path):
