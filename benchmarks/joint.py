@@ -18,6 +18,7 @@ import optax
 
 from ssl_vae import config as recipes
 from ssl_vae import train
+from ssl_vae.batches import Examples, steps_per_epoch
 from ssl_vae.models import M2
 
 NUM_IMAGES, NUM_LABELED, PIXELS, UNITS, CLASSES = 60_000, 600, 784, 16, 10
@@ -43,8 +44,8 @@ def contestant(
         jnp.arange(NUM_IMAGES, dtype=jnp.int32), (num_runs, NUM_IMAGES)
     )
     examples = [
-        train.Examples(x, rows[:, NUM_LABELED:]),
-        train.Examples((x, y), rows[:, :NUM_LABELED]),
+        Examples(x, rows[:, NUM_LABELED:]),
+        Examples((x, y), rows[:, :NUM_LABELED]),
     ]
     labeled = recipe.train.labeled_batch_size
     batch_sizes = [recipe.train.batch_size - labeled, labeled]
@@ -69,7 +70,7 @@ def contestant(
         state, _ = compiled(state, examples, keys)
         jax.block_until_ready(state)
 
-    return run, train.steps_per_epoch(examples, batch_sizes)
+    return run, steps_per_epoch(examples, batch_sizes)
 
 
 def main() -> None:
@@ -91,8 +92,8 @@ def main() -> None:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    for name, (_, steps_per_epoch) in contestants.items():
-        epoch = statistics.median(seconds[name]) * steps_per_epoch / NUM_STEPS
+    for name, (_, per_epoch) in contestants.items():
+        epoch = statistics.median(seconds[name]) * per_epoch / NUM_STEPS
         print(f"{name:24} {epoch:6.1f} s/epoch")
     one, together = (seconds[name] for name in list(contestants)[2:])
     ratio = statistics.median(b / a for a, b in zip(one, together, strict=True))

@@ -23,6 +23,7 @@ import numpy as np
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets
+from ssl_vae.batches import Examples
 
 PIXELS = 784
 RECIPE = recipes.load(recipes.recipe_path("m1"))
@@ -53,13 +54,13 @@ def jax_steps(batch_size: int, num_steps: int) -> Callable[[], None]:
     from ssl_vae import train
     from ssl_vae.models import M1
 
-    model = M1(PIXELS, **recipes.model_fields(RECIPE.model))
+    model = M1((1, PIXELS, 1), **recipes.model_fields(RECIPE.model))
     tx, mesh = optax.adam(RECIPE.train.learning_rate), train.data_mesh()
     state = train.init_state(model.init(jax.random.key(0)), tx)
     images = jax.numpy.asarray(load_images())
     advance = train.compile_steps(
         state,
-        [train.Examples(images, jax.numpy.arange(len(images)))],
+        [Examples(images, jax.numpy.arange(len(images)))],
         jax.random.key(1),
         batch_sizes=[batch_size],
         loss_fn=model.loss,

@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 "latent_dim": 10,
                 "hidden": (600, 600),
                 "kl_weight": 1.0,
+                "gradient_weight": 0.0,
             },
             "train": {
                 "num_epochs": 20,

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
                     "latent_dim": 50,
                     "hidden": (500, 500),
                     "kl_weight": 1.0,
+                    "gradient_weight": 0.0,
                 },
                 "train": {
                     "num_epochs": 30,

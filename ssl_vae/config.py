@@ -91,6 +91,7 @@ _M1_MODEL: dict[str, Check] = {
     "model.latent_dim": _whole(1, 10_000),
     "model.hidden": _several(1, 100_000),
     "model.kl_weight": _real(0, 1000),
+    "model.gradient_weight": _real(0, 1000),
 }
 _M2: dict[str, Check] = {
     "model.alpha": _real(0, 1e6),

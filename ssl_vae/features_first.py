@@ -6,17 +6,14 @@ The VAE learns no labels, so one serves every number of labels and every label s
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ssl_vae import config as recipes
-from ssl_vae import evaluate, train
+from ssl_vae import evaluate
 from ssl_vae.classifiers import svm
+from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
-from ssl_vae.loop import trained_params
-from ssl_vae.models import M1
 from ssl_vae.results import Row
 
 
@@ -27,16 +24,8 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     """
     plan, keys = job.plan, Keys.of(key)
     recipe = plan.recipe
-    model = M1(job.train_images.shape[1], **recipes.model_fields(recipe.model))
-    examples = [train.Examples(job.train_images, jnp.arange(len(job.train_images)))]
-    params = trained_params(
-        job,
-        plan.workdir.stage(),
-        model,
-        recipe.train,
-        examples,
-        [recipe.train.batch_size],
-        keys,
+    model, params = trained_m1(
+        job, plan.workdir.stage(), recipe.model, recipe.train, keys
     )
     with job.clock.part("features"):
         vae, test_features = evaluate.vae_figures(

@@ -15,7 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import evaluate, train
+from ssl_vae import evaluate
+from ssl_vae.batches import Examples
+from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
 from ssl_vae.loop import Diverged, trained_params
@@ -75,16 +77,8 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
 
 def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
     """M1 as the plan says: trained as a part of this run, or read from another."""
-    m1 = M1(job.train_images.shape[1], **recipes.model_fields(first.model))
-    params = trained_params(
-        job,
-        first.stage,
-        m1,
-        first.train,
-        [train.Examples(job.train_images, jnp.arange(len(job.train_images)))],
-        [first.train.batch_size],
-        keys,
-        title="M1",
+    m1, params = trained_m1(
+        job, first.stage, first.model, first.train, keys, title="M1"
     )
     means = evaluate.map_images(m1.features, params, job.train_images)
     kept = informative_units(np.asarray(means))
@@ -156,7 +150,7 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
     job = trial.job
     labels = jnp.asarray(job.plan.data.train_labels)
     examples = [
-        train.Examples(arrays, jnp.asarray(np.stack([rows(seed) for seed in splits])))
+        Examples(arrays, jnp.asarray(np.stack([rows(seed) for seed in splits])))
         for arrays, rows in (
             (trial.train_inputs, trial.unlabeled_rows),
             ((trial.train_inputs, labels), trial.labeled_rows),

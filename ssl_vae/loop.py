@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ssl_vae import checkpoint, train
+from ssl_vae.batches import Examples, steps_per_epoch
 from ssl_vae.job import Job, Keys, Stopped
 from ssl_vae.models import Model, Params
 from ssl_vae.progress import Progress
@@ -25,7 +26,7 @@ def trained_params(
     stage: Stage,
     model: Model,
     settings: ConfigDict,
-    examples: Sequence[train.Examples],
+    examples: Sequence[Examples],
     batch_sizes: Sequence[int],
     keys: Keys,
     *,
@@ -56,8 +57,8 @@ def trained_params(
     params = jax.jit(init)(keys.init)
     if stage.weights.exists():
         return checkpoint.load_weights(stage.weights, params)
-    steps_per_epoch = train.steps_per_epoch(examples, batch_sizes)
-    num_steps = settings.num_epochs * steps_per_epoch
+    per_epoch = steps_per_epoch(examples, batch_sizes)
+    num_steps = settings.num_epochs * per_epoch
     tx = optimizer(settings, num_steps)
     start = partial(train.init_state, tx=tx)
     fresh = jax.vmap(start)(params) if keys.init.ndim else start(params)
@@ -81,10 +82,10 @@ def trained_params(
                 sys.stderr,
                 title,
                 step=train.steps_done(state),
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=per_epoch,
                 num_epochs=settings.num_epochs,
             )
-            save_every = settings.checkpoint_every * steps_per_epoch
+            save_every = settings.checkpoint_every * per_epoch
             with job.clock.part("train"), progress:
                 state = _fit(
                     job,

@@ -17,19 +17,19 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ssl_vae.batches import (
+    Examples,
+    rows_of_steps,
+    shuffled,
+    split_key,
+    steps_per_epoch,
+)
 from ssl_vae.errors import InputError
 
 Metrics = dict[str, jax.Array]
 LossFn = Callable[..., tuple[jax.Array, Metrics]]
 
 STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
-
-
-class Examples(NamedTuple):
-    """A set of examples: some rows of arrays that lie on the device."""
-
-    arrays: Any  # an array [N, ...] or a tree of them
-    rows: jax.Array  # int32 [n], which of the N belong to the set
 
 
 class TrainState(NamedTuple):
@@ -80,57 +80,6 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def batch_rows(
-    rows: jax.Array,
-    key: jax.Array,
-    first: jax.Array,
-    *,
-    num_steps: int,
-    batch_size: int,
-) -> jax.Array:
-    """Which rows the steps from `first` on take: passes over all, each shuffled anew.
-
-    Args:
-      rows: int32 [n].
-      key: Of the set's shuffles; a pass folds in its number.
-      first: int32 scalar, a step.
-      num_steps: How many steps.
-      batch_size: At most n. A pass leaves out the remainder that fills no batch.
-
-    Returns:
-      int32 [num_steps, batch_size].
-    """
-    steps_per_pass = len(rows) // batch_size
-    first_pass, position = jnp.divmod(first, steps_per_pass)
-
-    def one_pass(number: jax.Array) -> jax.Array:
-        order = jax.random.permutation(jax.random.fold_in(key, number), rows)
-        return order[: steps_per_pass * batch_size].reshape(-1, batch_size)
-
-    num_passes = (num_steps + steps_per_pass - 2) // steps_per_pass + 1  # at most
-    passes = jax.vmap(one_pass)(first_pass + jnp.arange(num_passes, dtype=first.dtype))
-    batches = passes.reshape(-1, batch_size)
-    return jax.lax.dynamic_slice_in_dim(batches, position, num_steps)
-
-
-def shuffled(
-    rows: jax.Array, key: jax.Array, epoch: jax.Array, *, num_sets: int
-) -> jax.Array:
-    """The first set's rows, int32 [n], in the order of an epoch of the run `key`."""
-    key_sets, _ = _split(key, num_sets)
-    return jax.random.permutation(jax.random.fold_in(key_sets[0], epoch), rows)
-
-
-def _split(key: jax.Array, num_sets: int) -> tuple[list[jax.Array], jax.Array]:
-    """The run's keys for each set's shuffles, and for the noise of the steps."""
-    *key_sets, key_noise = jax.random.split(key, num_sets + 1)
-    return key_sets, key_noise
-
-
-def _take(arrays: Any, rows: jax.Array) -> Any:
-    return jax.tree.map(lambda array: array[rows], arrays)
-
-
 def train_steps(
     state: TrainState,
     examples: Sequence[Examples],
@@ -146,9 +95,7 @@ def train_steps(
 
     Args:
       state: Where to begin.
-      examples: Sets that every batch has a part from. A pass over the first is an
-        epoch, and its rows are in that epoch's order, see `shuffled`; the others are
-        passed over at their own pace.
+      examples: Sets that every batch has a part from, see `batches.rows_of_steps`.
       key: The run's key; split into one for each set's shuffles and one for noise.
       num_steps: Must not reach beyond the end of the epoch that `state.step` is in.
       batch_sizes: Examples a step of each set, multiples of the mesh's devices.
@@ -159,36 +106,21 @@ def train_steps(
     Returns:
       The state after the last step, and the metrics averaged over the steps.
     """
-    key_sets, key_noise = _split(key, len(examples))
-    first = examples[0].rows
-    position = state.step % (len(first) // batch_sizes[0])
-    size = num_steps * batch_sizes[0]
-    first = jax.lax.dynamic_slice_in_dim(first, position * batch_sizes[0], size)
-    rows = [first.reshape(num_steps, batch_sizes[0])]
-    for each, key_set, size in zip(
-        examples[1:], key_sets[1:], batch_sizes[1:], strict=True
-    ):
-        rows.append(
-            batch_rows(
-                each.rows, key_set, state.step, num_steps=num_steps, batch_size=size
-            )
-        )
+    key_sets, key_noise = split_key(key, len(examples))
+    rows = rows_of_steps(
+        examples, key_sets, state.step, num_steps=num_steps, batch_sizes=batch_sizes
+    )
     split = NamedSharding(mesh, PartitionSpec("data"))
 
     def step(
         state: TrainState, rows: Sequence[jax.Array]
     ) -> tuple[TrainState, Metrics]:
         rows = jax.lax.with_sharding_constraint(rows, split)
-        batch = [_take(e.arrays, mine) for e, mine in zip(examples, rows, strict=True)]
+        batch = [each.take(mine) for each, mine in zip(examples, rows, strict=True)]
         return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx)
 
     state, metrics = jax.lax.scan(step, state, rows)
     return state, jax.tree.map(lambda metric: jnp.mean(metric, axis=0), metrics)
-
-
-def steps_per_epoch(examples: Sequence[Examples], batch_sizes: Sequence[int]) -> int:
-    """Whole batches in the first set of examples."""
-    return examples[0].rows.shape[-1] // batch_sizes[0]
 
 
 def check_batch_sizes(batch_sizes: Sequence[int], mesh: Mesh) -> None:

@@ -9,13 +9,14 @@ import ssl_vae
 
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
-    ["errors", "distributions", "clock"],
+    ["errors", "distributions", "gradients", "clock", "batches"],
     ["networks", "datasets", "labels", "config"],
     ["models", "classifiers", "workdir"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan"],
     ["job"],
     ["loop"],
+    ["extractor"],
     ["features_first", "joint"],
     ["experiment"],
     ["main"],

@@ -5,10 +5,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from ssl_vae.gradients import oriented_gradients
 from ssl_vae.models import M1
 
 STEP = jnp.int32(0)
-MODEL = M1(pixels=6, latent_dim=1, hidden=(5, 4))
+MODEL = M1(image_shape=(1, 6, 1), latent_dim=1, hidden=(5, 4))
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_images_are_rebuilt_from_the_posterior_means(params, x):
 
 @pytest.mark.parametrize("kl_weight", [1.0, 0.1])
 def test_loss_is_the_batch_mean_with_the_kl_weighted(params, x, kl_weight):
-    model = M1(pixels=6, latent_dim=1, hidden=(5, 4), kl_weight=kl_weight)
+    model = M1(image_shape=(1, 6, 1), latent_dim=1, hidden=(5, 4), kl_weight=kl_weight)
     key = jax.random.key(2)
     terms = MODEL.elbo(params, x, key=key)
     loss, metrics = model.loss(params, x, key=key, step=STEP)
@@ -119,3 +120,47 @@ def test_gradients_are_finite_when_the_networks_are_extreme(params, x):
         params
     )
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+EDGES = M1((4, 4, 1), latent_dim=1, hidden=(5, 4), kl_weight=0.1, gradient_weight=3.0)
+
+
+@pytest.fixture
+def images():
+    return jax.random.uniform(jax.random.key(4), (7, 16))
+
+
+def test_the_view_is_the_image_and_behind_it_its_gradients(images):
+    view = EDGES.view(images)
+    assert view.shape == (7, EDGES.view_dim) == (7, 16 + 9)
+    np.testing.assert_array_equal(view[:, :16], images)
+    gradients = oriented_gradients(images, (4, 4, 1))
+    np.testing.assert_array_equal(view[:, 16:], gradients)
+    assert gradients.max() > 0.1
+    plain = M1((4, 4, 1), latent_dim=1, hidden=(5, 4))
+    np.testing.assert_array_equal(plain.view(images), images)
+
+
+def test_the_likelihood_of_gradients_is_in_the_loss_and_not_in_the_elbo(images):
+    params, key = EDGES.init(jax.random.key(0)), jax.random.key(2)
+    params = jax.tree.map(lambda p: 2 * p, params)
+    view = EDGES.view(images)
+    h = mlp(params["encoder"]["MLP_0"], view)
+    mean, logvar = (dense(params["encoder"][name], h) for name in ("mean", "logvar"))
+    z = mean + np.exp(logvar / 2) * jax.random.normal(key, mean.shape)
+    h = mlp(params["decoder"]["MLP_0"], z)
+    logits = dense(params["decoder"]["logits"], h)
+    each = view * logits - np.logaddexp(0, logits)
+    terms = EDGES.elbo(params, images, key=key)
+    np.testing.assert_allclose(terms.log_likelihood, each[:, :16].sum(1), rtol=1e-4)
+    loss, metrics = EDGES.loss(params, view, key=key, step=STEP)
+    expected = 0.1 * terms.kl - each[:, :16].sum(1) - 3 * each[:, 16:].sum(1)
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["gradients"], each[:, 16:].sum(1).mean(), rtol=1e-4
+    )
+
+
+def test_images_are_rebuilt_without_the_gradients(images):
+    params = EDGES.init(jax.random.key(0))
+    assert EDGES.reconstruct(params, images).shape == images.shape

@@ -8,7 +8,7 @@ from ssl_vae.models import M1, M1M2, M2, informative_units
 
 K, PIXELS = 3, 6
 STEP = jnp.int32(0)
-M1_MODEL = M1(PIXELS, latent_dim=2, hidden=(5, 4))
+M1_MODEL = M1((1, PIXELS, 1), latent_dim=2, hidden=(5, 4))
 
 
 def build(kept):

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from ssl_vae import train
+from ssl_vae.batches import Examples
 from ssl_vae.models import M1
 
-MODEL = M1(pixels=16, latent_dim=2, hidden=(8,))
+MODEL = M1(image_shape=(4, 4, 1), latent_dim=2, hidden=(8,))
 TX = optax.adam(1e-2)
 NUM_IMAGES, BATCH_SIZE = 50, 8  # 6 steps an epoch, 2 images left over
 
@@ -27,7 +28,7 @@ def fresh_state():
 
 
 def examples_of(images):
-    return [train.Examples(images, jnp.arange(len(images)))]
+    return [Examples(images, jnp.arange(len(images)))]
 
 
 def compiled(images, loss_fn=MODEL.loss, tx=TX, steps_per_scan=100):
@@ -129,18 +130,19 @@ def test_eight_devices_give_the_result_of_one():
     script = textwrap.dedent("""
         import jax, numpy as np, optax
         from ssl_vae import train
+        from ssl_vae.batches import Examples
         from ssl_vae.errors import InputError
         from ssl_vae.models import M1
 
         assert jax.device_count() == 8
-        model, tx = M1(pixels=16, latent_dim=2, hidden=(8,)), optax.adam(1e-2)
+        model, tx = M1((4, 4, 1), latent_dim=2, hidden=(8,)), optax.adam(1e-2)
         images = jax.random.uniform(jax.random.key(7), (50, 16))
 
         def trained(devices):
             mesh = train.data_mesh(devices)
             state = train.init_state(model.init(jax.random.key(0)), tx)
             advance = train.compile_steps(
-                state, [train.Examples(images, jax.numpy.arange(50))],
+                state, [Examples(images, jax.numpy.arange(50))],
                 jax.random.key(1), batch_sizes=[8], loss_fn=model.loss, tx=tx,
                 mesh=mesh,
             )
@@ -189,7 +191,7 @@ def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
     few, rest = jnp.arange(5, dtype=jnp.int32), jnp.arange(5, 50, dtype=jnp.int32)
     advance = train.compile_steps(
         fresh_state(),
-        [train.Examples(images, rest), train.Examples(numbered, few)],
+        [Examples(images, rest), Examples(numbered, few)],
         jax.random.key(1),
         batch_sizes=[9, 2],  # 5 steps an epoch, 2 steps a pass over the few
         loss_fn=count_both,
@@ -225,8 +227,8 @@ def several(images, labels, splits, one_by_one):
     )[jnp.asarray(splits)]
     keys = jax.random.split(jax.random.key(6), 3)[jnp.asarray(splits)]
     examples = [
-        train.Examples(images, rows[:, 10:]),
-        train.Examples((images, labels), rows[:, :10]),
+        Examples(images, rows[:, 10:]),
+        Examples((images, labels), rows[:, :10]),
     ]
     steps = train.for_each_run(
         lambda state, examples, key: train.train_steps(

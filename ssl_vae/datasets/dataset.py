@@ -33,6 +33,11 @@ class Dataset:
     source: str
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+        return self.train_images.shape[1:]
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
