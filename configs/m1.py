@@ -37,6 +37,11 @@ def get_config() -> ConfigDict:
                 "schedule": "constant",
                 "checkpoint_every": 2,
             },
-            "classifier": {"name": "svm_rbf", "C": 2.0, "standardize": False},
+            "classifier": {
+                "name": "svm_rbf",
+                "C": 2.0,
+                "standardize": False,
+                "cross_validate": False,
+            },
         }
     )

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     # At weight 1 most latent units collapse, and with them what tells classes apart.
     config.model.kl_weight = 0.05
     config.model.gradient_weight = 10.0
+    config.classifier.cross_validate = True
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
     return config

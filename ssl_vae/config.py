@@ -108,6 +108,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "classifier.name": _choice("svm_rbf"),
         "classifier.C": _real(0, 1e9, open_low=True),
         "classifier.standardize": _flag(),
+        "classifier.cross_validate": _flag(),
     },
     "m2": _COMMON | _M2 | {"model.name": _choice("m2")},
     "m1_m2": _COMMON

@@ -35,6 +35,37 @@ def test_with_scaling_the_units_of_a_feature_do_not_matter(data):
     )
 
 
+def checkerboard(num, seed):
+    """Points of a board of 4 x 4 squares, and their colors, 0 or 1."""
+    points = np.random.default_rng(seed).uniform(0, 4, (num, 2))
+    return points, (points.astype(int).sum(axis=1) % 2).astype(np.int32)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_cross_validation_finds_a_narrower_kernel_where_it_is_needed(standardize):
+    settings = {"C": 1.0, "standardize": standardize}
+    given = svm.fit_svm(*checkerboard(200, seed=0), **settings)
+    found = svm.fit_svm(*checkerboard(200, seed=0), **settings, cross_validate=True)
+    new = checkerboard(1000, seed=1)
+    assert found.score(*new) > given.score(*new) + 0.05
+    points = checkerboard(200, seed=0)[0]
+    variance = 1.0 if standardize else points.var()
+    np.testing.assert_allclose(found[-1].gamma, 3 / (2 * variance))
+
+
+def test_cross_validation_keeps_what_it_is_given_where_all_are_as_good(data):
+    fitted = svm.fit_svm(*data, C=2.0, standardize=True, cross_validate=True)
+    assert (fitted[-1].C, fitted[-1].gamma) == (2.0, "scale")
+
+
+def test_one_label_a_class_is_too_few_for_cross_validation(data):
+    features, labels = data[0][::20], data[1][::20]
+    fitted = svm.fit_svm(
+        features, labels, C=2.0, standardize=False, cross_validate=True
+    )
+    assert (fitted[-1].C, fitted[-1].gamma) == (2.0, "scale")
+
+
 def test_a_saved_classifier_predicts_the_same(data, tmp_path):
     fitted = svm.fit_svm(*data, C=1.0, standardize=True)
     svm.save_svm(fitted, tmp_path / "classifier.skops")
