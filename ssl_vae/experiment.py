@@ -84,6 +84,7 @@ def carry_out(
                 outcome.params,
                 plan.data,
                 outcome.test_features,
+                outcome.test_probs,
             )
         # Without figures of their own, the rows are all of one VAE.
         stands = newest or not outcome.rows[-1].vae

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from ssl_vae import evaluate
-from ssl_vae.classifiers import svm
+from ssl_vae.classifiers import confidence, svm
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
@@ -43,25 +43,49 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     rows = []
     with job.clock.part("classifier"):
         for num_labels in plan.missing:
-            new, classifier = _fit_svms(job, num_labels, train_features, test_features)
+            new, classifier, probs = _fit_svms(
+                job, num_labels, train_features, test_features
+            )
             rows.append(new)
     if plan.is_newest(rows[-1].labels):
         svm.save_svm(classifier, plan.workdir.classifier)
-    yield Outcome(rows, model, params, vae, test_features)
+    yield Outcome(rows, model, params, vae, test_features, probs)
 
 
 def _fit_svms(
     job: Job, num_labels: int, train_features: np.ndarray, test_features: np.ndarray
-) -> tuple[Row, Pipeline]:
-    """A row of results, and the SVM of the first split."""
+) -> tuple[Row, Pipeline, np.ndarray]:
+    """A row of results; the SVM of the first split, and its calibrated test probs."""
     data, settings = job.plan.data, job.plan.recipe.classifier.to_dict()
     name = settings.pop("name")
-    classifiers = []
+    accuracy: dict[int, float] = {}
+    fitted = []
     for split_seed in range(job.plan.recipe.num_splits):
         if job.stop():
             raise Stopped(f"in the classifiers for {num_labels} labels")
         chosen = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
         labeled = train_features[chosen], data.train_labels[chosen]
-        classifiers.append(svm.fit_svm(*labeled, **settings))
-    scores = [c.score(test_features, data.test_labels) for c in classifiers]
-    return Row.measured(num_labels, name, dict(enumerate(scores))), classifiers[0]
+        classifier = svm.fit_svm(*labeled, **settings)
+        accuracy[split_seed] = classifier.score(test_features, data.test_labels)
+        probs, trust = _calibrate(classifier, labeled, test_features, data.test_labels)
+        fitted.append((classifier, probs, trust))
+    classifier, probs, _ = fitted[0]
+    calibration = [trust for *_, trust in fitted]
+    row = Row.measured(num_labels, name, accuracy, calibration=calibration)
+    return row, classifier, probs
+
+
+def _calibrate(
+    classifier: Pipeline,
+    labeled: tuple[np.ndarray, np.ndarray],
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Test probabilities, [M, K], and how good they are before and after."""
+    scores = confidence.decisions(classifier, test_features)
+    held_out = confidence.held_out_decisions(classifier, *labeled)
+    temperature = 1.0
+    if held_out is not None:
+        temperature = confidence.fit_temperature(held_out, labeled[1])
+    probs = confidence.class_probs(scores, temperature)
+    return probs, confidence.figures(scores, test_labels, temperature)

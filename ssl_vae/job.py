@@ -72,3 +72,4 @@ class Outcome(NamedTuple):
     params: Params
     vae: dict[str, Any]  # its figures, for results.json
     test_features: np.ndarray  # float32 [M, latent], its features of the test images
+    test_probs: np.ndarray  # [M, K], probabilities of their classes

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
 from ssl_vae.batches import Examples
+from ssl_vae.classifiers import confidence
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
@@ -125,6 +126,8 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
     """Trains and measures one model a label split; the first stands for all."""
     job, outcomes = trial.job, []
     accuracy: dict[int, float] = {}
+    calibration = []
+    labels = job.plan.data.test_labels
     for splits in job.plan.workdir.groups_of_splits(
         trial.num_labels, job.plan.recipe.num_splits
     ):
@@ -138,11 +141,17 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
             mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
             outcomes.append(_measure(trial, mine, split_seed, keys.rest[i]))
             with job.clock.part("classifier"):
-                accuracy[split_seed] = _accuracy(trial, mine)
-    name, figures = job.plan.recipe.model.name, [each.vae for each in outcomes]
-    return outcomes[0]._replace(
-        rows=[Row.measured(trial.num_labels, name, accuracy, figures)]
+                probs = outcomes[-1].test_probs
+                accuracy[split_seed] = float(np.mean(probs.argmax(axis=1) == labels))
+                calibration.append(confidence.figures(np.log(probs + 1e-30), labels))
+    row = Row.measured(
+        trial.num_labels,
+        job.plan.recipe.model.name,
+        accuracy,
+        vae=[each.vae for each in outcomes],
+        calibration=calibration,
     )
+    return outcomes[0]._replace(rows=[row])
 
 
 def _train(trial: Trial, splits: range, keys: Keys) -> Params:
@@ -169,15 +178,8 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
     )
 
 
-def _accuracy(trial: Trial, params: Params) -> float:
-    """Share of the test images whose likeliest class is theirs."""
-    logits = evaluate.map_images(trial.model.class_logits, params, trial.test_inputs)
-    classes = np.argmax(np.asarray(logits), axis=1)
-    return float(np.mean(classes == trial.job.plan.data.test_labels))
-
-
 def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> Outcome:
-    """One trained model, its figures for results.json and its test features."""
+    """One trained model, its figures for results.json and what it says of the test."""
     job = trial.job
     with job.clock.part("features"):
         figures, features = evaluate.vae_figures(
@@ -188,6 +190,7 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
             num_samples=trial.recipe.importance_samples,
         )
         logits = trial.model.class_logits
+        test_logits = evaluate.map_images(logits, params, trial.test_inputs)
         every = np.asarray(evaluate.map_images(logits, params, trial.train_inputs))
         use = evaluate.class_use(every[trial.unlabeled_rows(split_seed)])
     if use.collapsed:
@@ -203,4 +206,5 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
     figures["steps"] = figures["epochs"] * job.plan.steps_per_epoch(trial.num_labels)
     if isinstance(trial.model, M1M2):
         figures["kept_units"] = trial.model.kept.tolist()
-    return Outcome([], trial.model, params, figures | use._asdict(), features)
+    probs = confidence.class_probs(np.asarray(test_logits))
+    return Outcome([], trial.model, params, figures | use._asdict(), features, probs)

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssl_vae.classifiers import confidence
 from ssl_vae.datasets import Dataset
 from ssl_vae.models import JointModel, Model, Params
 
@@ -24,8 +25,9 @@ def save_pictures(
     params: Params,
     data: Dataset,
     test_features: np.ndarray,
+    test_probs: np.ndarray,
 ) -> None:
-    """Writes reconstructions.png and latent_space.png.
+    """Writes reconstructions.png, latent_space.png and confidence.png.
 
     For a model that learns labels also analogies.png and samples.png.
 
@@ -35,10 +37,12 @@ def save_pictures(
       params: Its weights.
       data: Gives the test images, their labels and the names of the classes.
       test_features: Features of the test images, float [M, latent].
+      test_probs: Probabilities of their classes, float [M, K].
     """
     matplotlib.use("Agg")
     reconstructions(model, params, data).savefig(folder / "reconstructions.png")
     latent_space(test_features, data).savefig(folder / "latent_space.png")
+    trust(test_probs, data.test_labels).savefig(folder / "confidence.png")
     if isinstance(model, JointModel):
         analogies(model, params, data).savefig(folder / "analogies.png")
         samples(model, params, data).savefig(folder / "samples.png")
@@ -130,4 +134,35 @@ def latent_space(features: np.ndarray, data: Dataset) -> Figure:
         ylabel=f"second ({100 * share:.0f} % of the variance together)",
     )
     figure.legend(loc="outside right upper", markerscale=3, frameon=False, fontsize=8)
+    return figure
+
+
+def trust(probs: np.ndarray, labels: np.ndarray) -> Figure:
+    """How right the classifier is where it is sure, and on the images it is surest of.
+
+    Args:
+      probs: Of the classes, float [M, K].
+      labels: int [M].
+    """
+    figure = Figure(figsize=(8, 3.6), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    counts, said, was = confidence.reliability(probs, labels)
+    some = counts > 0
+    left.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    sizes = 8 + 150 * counts[some] / counts.max()
+    left.scatter(said[some], was[some], s=sizes, alpha=0.8)
+    left.set(xlabel="probability of the likeliest class", ylabel="accuracy")
+    left.set_title(
+        f"expected calibration error {confidence.calibration_error(probs, labels):.3f}",
+        fontsize=9,
+    )
+    accuracy = confidence.accuracy_of_surest(probs, labels)
+    share = np.arange(1, len(accuracy) + 1) / len(accuracy)
+    late = share > 0.02  # means over a few images jump about
+    right.plot(100 * share[late], 100 * accuracy[late])
+    right.set(
+        xlabel="% of the test images answered, surest first",
+        ylabel="accuracy on them, %",
+    )
+    right.set_title("accuracy with abstention", fontsize=9)
     return figure

@@ -30,6 +30,8 @@ class Row:
     test_accuracy_std: float  # sample deviation (n - 1), 0 for one split
     # Where every split has a model of its own: its figures, one dict a split seed.
     vae: list[dict[str, Any]] = field(default_factory=list)
+    # How far the classifier's probabilities can be trusted, one dict a split seed.
+    calibration: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
     def measured(
@@ -38,6 +40,7 @@ class Row:
         classifier: str,
         accuracy: dict[int, float],
         vae: Sequence[dict[str, Any]] = (),
+        calibration: Sequence[dict[str, float]] = (),
     ) -> Self:
         """The row of accuracies by split seed, inductive, with mean and deviation."""
         values = list(accuracy.values())
@@ -50,6 +53,7 @@ class Row:
             test_accuracy_mean=float(np.mean(values)),
             test_accuracy_std=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
             vae=list(vae),
+            calibration=list(calibration),
         )
 
     @property

@@ -25,6 +25,7 @@ def test_the_default_recipe_is_the_reported_system(config):
         "latent_dim": 10,
         "hidden": (600, 600),
         "kl_weight": 1.0,
+        "gradient_weight": 0.0,
     }
     assert config.seed == 42
 

@@ -64,6 +64,10 @@ def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
         assert row["test_accuracy_mean"] == pytest.approx(np.mean(accuracy))
         assert row["test_accuracy_std"] == pytest.approx(np.std(accuracy, ddof=1))
         assert row["test_accuracy_mean"] > 0.9
+        assert len(row["calibration"]) == 3
+        for trust in row["calibration"]:
+            assert trust["temperature"] > 0
+            assert 0 <= trust["error"] < trust["error_before"] < 1
     parts = ["data", "compile", "train", "features", "classifier", "total"]
     assert list(content["seconds"]) == parts
 
@@ -74,6 +78,7 @@ def test_a_workdir_holds_what_it_should(finished):
         "classifier.skops",
         "config.json",
         "latent_space.png",
+        "confidence.png",
         "metrics.jsonl",
         "reconstructions.png",
         "results.json",

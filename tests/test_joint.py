@@ -96,6 +96,10 @@ def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
         assert sum(figures["class_histogram"]) == pytest.approx(1)
         assert figures["collapsed"] is False
     assert content["vae"] == row["vae"][0]
+    assert len(row["calibration"]) == 2
+    for trust in row["calibration"]:
+        assert trust["temperature"] == 1
+        assert 0 <= trust["error"] == trust["error_before"] < 1
 
 
 def test_a_workdir_holds_what_it_should(finished):
@@ -107,6 +111,7 @@ def test_a_workdir_holds_what_it_should(finished):
             "config.json",
             "labels-8",
             "latent_space.png",
+            "confidence.png",
             "reconstructions.png",
             "results.json",
             "samples.png",

@@ -1,0 +1,118 @@
+"""How sure a classifier is, and how far that can be trusted."""
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline
+
+FOLDS = 5
+BINS = 15
+
+
+def decisions(pipeline: Pipeline, features: np.ndarray) -> np.ndarray:
+    """One score a class, float [N, K], of a fitted pipeline that ends in an SVC."""
+    return _one_a_class(pipeline.decision_function(features))
+
+
+def held_out_decisions(
+    pipeline: Pipeline, features: np.ndarray, labels: np.ndarray
+) -> np.ndarray | None:
+    """Scores [num_labels, K] of labeled images by SVMs that were fitted without them.
+
+    None where a class has a single label.
+    """
+    folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
+    if folds < 2:
+        return None
+    cv = StratifiedKFold(folds, shuffle=True, random_state=0)
+    scores = cross_val_predict(
+        pipeline, features, labels, cv=cv, method="decision_function"
+    )
+    return _one_a_class(scores)
+
+
+def _one_a_class(scores: np.ndarray) -> np.ndarray:
+    """Two classes have one score in scikit-learn, for the second class."""
+    return scores if scores.ndim == 2 else np.stack([0 * scores, scores], axis=1)
+
+
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature at which `class_probs` gives the labels most likelihood.
+
+    Args:
+      scores: float [N, K], of images that their classifier was not fitted on.
+      labels: int [N], 0..K-1.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks",
+    arXiv:1706.04599, section 4.2.
+    """
+
+    def loss(log_temperature: float) -> float:
+        log_probs = scipy.special.log_softmax(scores / np.exp(log_temperature), axis=1)
+        return -float(np.mean(log_probs[np.arange(len(labels)), labels]))
+
+    found = scipy.optimize.minimize_scalar(loss, bounds=(-7, 7), method="bounded")
+    return float(np.exp(found.x))
+
+
+def class_probs(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities of the classes, [N, K], of scores [N, K]: softmax(scores / T)."""
+    return np.asarray(scipy.special.softmax(scores / temperature, axis=1))
+
+
+def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error of the likeliest class, in [0, 1]; 0 is best.
+
+    Args:
+      probs: float [N, K], rows sum to 1.
+      labels: int [N], 0..K-1.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, eq. 3, with 15 bins of equal width.
+    """
+    counts, confidence, accuracy = reliability(probs, labels)
+    return float(np.sum(counts * np.abs(confidence - accuracy)) / len(labels))
+
+
+def reliability(
+    probs: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number, mean confidence and accuracy of the images in each bin of confidence.
+
+    Args:
+      probs: float [N, K], rows sum to 1.
+      labels: int [N], 0..K-1.
+
+    Returns:
+      Three arrays [15]; means over no image are 0.
+    """
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    some = np.maximum(counts, 1)
+    return (
+        counts,
+        np.bincount(bins, confidence, BINS) / some,
+        np.bincount(bins, right, BINS) / some,
+    )
+
+
+def figures(
+    scores: np.ndarray, labels: np.ndarray, temperature: float = 1.0
+) -> dict[str, float]:
+    """The temperature, and the calibration error at 1 and at it, for results.json."""
+    return {
+        "temperature": temperature,
+        "error_before": calibration_error(class_probs(scores), labels),
+        "error": calibration_error(class_probs(scores, temperature), labels),
+    }
+
+
+def accuracy_of_surest(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Accuracy on the n images that the classifier is surest of, for n = 1..N: [N].
+
+    The last is the accuracy on all; before it, that with abstention on the others.
+    """
+    order = np.argsort(-probs.max(axis=1), kind="stable")
+    right = (probs.argmax(axis=1) == labels)[order]
+    return np.cumsum(right) / np.arange(1, len(right) + 1)
