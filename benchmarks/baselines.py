@@ -101,29 +101,40 @@ def accuracy(
     return float(np.mean(fitted.predict(test) == data.test_labels))
 
 
+def whole_numbers(text: str) -> list[int]:
+    """For --labels=100,600."""
+    return [int(count) for count in text.split(",")]
+
+
+def at_least_one(text: str) -> int:
+    """For --num_splits=10."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
 def main() -> None:
     """Prints the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", default="100,600,1000,3000")
-    parser.add_argument("--num_splits", type=int, default=10)
+    parser.add_argument("--labels", type=whole_numbers, default="100,600,1000,3000")
+    parser.add_argument("--num_splits", type=at_least_one, default=10)
     parser.add_argument("--dataset", default="fashion_mnist")
     parser.add_argument("--data_dir")
     parser.add_argument("--evaluate_on", choices=["test", "validation"], default="test")
     flags = parser.parse_args()
     try:
-        counts = [int(count) for count in flags.labels.split(",")]
         data = datasets.load(flags.dataset, flags.data_dir)
         if flags.evaluate_on == "validation":
             data = data.holdout(VALIDATION_IMAGES)
-        for num_labels in counts:
+        for num_labels in flags.labels:
             check_num_labels(data.train_labels, num_labels)
-    except (InputError, ValueError) as error:
+    except InputError as error:
         parser.error(str(error))
     print(f"{flags.evaluate_on} accuracy %, {flags.num_splits} label splits, inductive")
-    print(" " * 38 + "".join(f"{count:>16}" for count in counts) + "   seconds")
+    print(" " * 38 + "".join(f"{count:>16}" for count in flags.labels) + "   seconds")
     for name, features, fit in baselines(data):
         start, cells = time.perf_counter(), []
-        for num_labels in counts:
+        for num_labels in flags.labels:
             scores = [
                 100 * accuracy(data, features, fit, num_labels, split_seed)
                 for split_seed in range(flags.num_splits)
