@@ -10,7 +10,7 @@ from ssl_vae import config as recipes
 from ssl_vae import evaluate
 from ssl_vae.batches import Examples
 from ssl_vae.job import Job, Keys
-from ssl_vae.loop import trained_params
+from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
 from ssl_vae.workdir import Stage
 
@@ -36,11 +36,10 @@ def trained_m1(
     """
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
     examples = [Examples(_views(model, job), jnp.arange(len(job.train_images)))]
-    sizes = [settings.batch_size]
-    params = trained_params(
-        job, stage, model, settings, examples, sizes, keys, title=title
+    training = Training(
+        stage, model, settings, examples, [settings.batch_size], keys, title
     )
-    return model, params
+    return model, trained_params(job, training)
 
 
 def _views(model: M1, job: Job) -> jax.Array:

@@ -82,8 +82,8 @@ def _calibrate(
     test_labels: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Test probabilities, [M, K], and how good they are before and after."""
-    scores = confidence.decisions(classifier, test_features)
-    held_out = confidence.held_out_decisions(classifier, *labeled)
+    scores = confidence.class_scores(classifier, test_features)
+    held_out = confidence.held_out_scores(classifier, *labeled)
     temperature = 1.0
     if held_out is not None:
         temperature = confidence.fit_temperature(held_out, labeled[1])

@@ -21,7 +21,7 @@ from ssl_vae.classifiers import confidence
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
 from ssl_vae.labels import choose_labeled
-from ssl_vae.loop import Diverged, trained_params
+from ssl_vae.loop import Diverged, Training, trained_params
 from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
 from ssl_vae.plan import FirstStage
 from ssl_vae.results import Row
@@ -165,8 +165,7 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
             ((trial.train_inputs, labels), trial.labeled_rows),
         )
     ]
-    return trained_params(
-        job,
+    training = Training(
         job.plan.workdir.stage_of_splits(trial.num_labels, splits),
         trial.model,
         trial.recipe.train,
@@ -176,6 +175,7 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
         title=f"{trial.num_labels} labels, {len(splits)} splits from {splits[0]}",
         steps_per_scan=STEPS_PER_SCAN,
     )
+    return trained_params(job, training)
 
 
 def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> Outcome:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -21,22 +22,11 @@ class Diverged(ArithmeticError):
     """Training met a loss that is not a finite number; the last good state is kept."""
 
 
-def trained_params(
-    job: Job,
-    stage: Stage,
-    model: Model,
-    settings: ConfigDict,
-    examples: Sequence[Examples],
-    batch_sizes: Sequence[int],
-    keys: Keys,
-    *,
-    title: str = "training",
-    steps_per_scan: int = train.STEPS_PER_SCAN,
-) -> Params:
-    """The weights that a training ends with: read, or trained on from its newest state.
+@dataclass(frozen=True)
+class Training:
+    """A training: of what, on what, for how long, and where it goes.
 
-    Args:
-      job: What it is part of.
+    Attributes:
       stage: Its folder.
       model: Gives `init` and `loss`.
       settings: The recipe's group `train`.
@@ -44,7 +34,68 @@ def trained_params(
       batch_sizes: Examples a step of each set.
       keys: Of one run; or with a leading axis, as `examples` then have, of several.
       title: What the progress bar calls it.
-      steps_per_scan: How often the log moves and `job.stop` is asked.
+      steps_per_scan: How often the log moves and a stop is heard.
+    """
+
+    stage: Stage
+    model: Model
+    settings: ConfigDict
+    examples: Sequence[Examples]
+    batch_sizes: Sequence[int]
+    keys: Keys
+    title: str = "training"
+    steps_per_scan: int = train.STEPS_PER_SCAN
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a pass over the first set of examples."""
+        return steps_per_epoch(self.examples, self.batch_sizes)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        return int(self.settings.num_epochs * self.steps_per_epoch)
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """Adam, its learning rate constant or falling to 0 along a cosine."""
+        rate = self.settings.learning_rate
+        if self.settings.schedule == "cosine":
+            rate = optax.cosine_decay_schedule(rate, self.num_steps)
+        return optax.adam(rate)
+
+    def initial_params(self) -> Params:
+        """Fresh parameters, with a leading axis if there are several runs."""
+        several = self.keys.init.ndim
+        init = jax.vmap(self.model.init) if several else self.model.init
+        return jax.jit(init)(self.keys.init)
+
+    def first_state(self, params: Params) -> train.TrainState:
+        """The state before the first step."""
+        start = partial(train.init_state, tx=self.tx)
+        return jax.vmap(start)(params) if self.keys.init.ndim else start(params)
+
+    def compiled(self, state: train.TrainState, job: Job) -> train.Advance:
+        """What takes a state one part of an epoch further."""
+        with job.clock.part("compile"):
+            return train.compile_steps(
+                state,
+                self.examples,
+                self.keys.train,
+                batch_sizes=self.batch_sizes,
+                loss_fn=self.model.loss,
+                tx=self.tx,
+                mesh=job.mesh,
+                steps_per_scan=self.steps_per_scan,
+            )
+
+
+def trained_params(job: Job, training: Training) -> Params:
+    """The weights that a training ends with: read, or trained on from its newest state.
+
+    Args:
+      job: What it is part of; its `stop` is asked after every part of an epoch.
+      training: What is to be done.
 
     Returns:
       Parameters, with a leading axis if there are several runs.
@@ -53,86 +104,51 @@ def trained_params(
       Stopped: after `job.stop` said so.
       Diverged: when the loss is not finite.
     """
-    init = jax.vmap(model.init) if keys.init.ndim else model.init
-    params = jax.jit(init)(keys.init)
+    stage, params = training.stage, training.initial_params()
     if stage.weights.exists():
         return checkpoint.load_weights(stage.weights, params)
-    per_epoch = steps_per_epoch(examples, batch_sizes)
-    num_steps = settings.num_epochs * per_epoch
-    tx = optimizer(settings, num_steps)
-    start = partial(train.init_state, tx=tx)
-    fresh = jax.vmap(start)(params) if keys.init.ndim else start(params)
+    fresh = training.first_state(params)
     stage.path.mkdir(parents=True, exist_ok=True)
     with checkpoint.Checkpoints(stage.steps) as checkpoints:
         state = checkpoints.restore(fresh) or fresh
         stage.trim_log(train.steps_done(state))
-        if train.steps_done(state) < num_steps:
-            with job.clock.part("compile"):
-                advance = train.compile_steps(
-                    state,
-                    examples,
-                    keys.train,
-                    batch_sizes=batch_sizes,
-                    loss_fn=model.loss,
-                    tx=tx,
-                    mesh=job.mesh,
-                    steps_per_scan=steps_per_scan,
-                )
-            progress = Progress(
-                sys.stderr,
-                title,
-                step=train.steps_done(state),
-                steps_per_epoch=per_epoch,
-                num_epochs=settings.num_epochs,
-            )
-            save_every = settings.checkpoint_every * per_epoch
-            with job.clock.part("train"), progress:
-                state = _fit(
-                    job,
-                    stage,
-                    advance,
-                    state,
-                    checkpoints,
-                    progress,
-                    num_steps,
-                    save_every,
-                )
+        if train.steps_done(state) < training.num_steps:
+            state = _fit(job, training, state, checkpoints)
     checkpoint.save_weights(stage.weights, state.params)
     return state.params
 
 
 def _fit(
     job: Job,
-    stage: Stage,
-    advance: train.Advance,
+    training: Training,
     first: train.TrainState,
     checkpoints: checkpoint.Checkpoints,
-    progress: Progress,
-    num_steps: int,
-    save_every: int,
 ) -> train.TrainState:
     """The state after the last step; logs, shows and saves on the way."""
-    state = first
-    for state, metrics in train.fit(advance, first, num_steps=num_steps):
-        step = train.steps_done(state)
-        if not np.isfinite(metrics["loss"]).all():
-            raise Diverged(
-                f"the loss is {metrics['loss']} at step {step} of {progress.title}; try"
-                " a smaller learning_rate for it in another --workdir"
-            )
-        stage.log({"step": step} | {name: m.tolist() for name, m in metrics.items()})
-        progress.update(step, float(np.mean(metrics["loss"])))
-        stopped = job.stop()
-        if stopped or step % save_every == 0:
-            checkpoints.save(step, state)
-        if stopped and step < num_steps:
-            raise Stopped(f"saved at step {step} of {num_steps}")
+    num_steps = training.num_steps
+    save_every = training.settings.checkpoint_every * training.steps_per_epoch
+    state, advance = first, training.compiled(first, job)
+    progress = Progress(
+        sys.stderr,
+        training.title,
+        step=train.steps_done(first),
+        steps_per_epoch=training.steps_per_epoch,
+        num_epochs=training.settings.num_epochs,
+    )
+    with job.clock.part("train"), progress:
+        for state, metrics in train.fit(advance, first, num_steps=num_steps):
+            step, loss = train.steps_done(state), metrics["loss"]
+            if not np.isfinite(loss).all():
+                raise Diverged(
+                    f"the loss is {loss} at step {step} of {training.title}; try a"
+                    " smaller learning_rate for it in another --workdir"
+                )
+            parts = {name: metric.tolist() for name, metric in metrics.items()}
+            training.stage.log({"step": step} | parts)
+            progress.update(step, float(np.mean(loss)))
+            stopped = job.stop()
+            if stopped or step % save_every == 0:
+                checkpoints.save(step, state)
+            if stopped and step < num_steps:
+                raise Stopped(f"saved at step {step} of {num_steps}")
     return state
-
-
-def optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Adam with the recipe's learning rate, constant or falling to 0 along a cosine."""
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        return optax.adam(optax.cosine_decay_schedule(rate, num_steps))
-    return optax.adam(rate)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.calibration import CalibratedClassifierCV
+import scipy.special
 from sklearn.model_selection import StratifiedKFold
+from sklearn.svm import SVC
 
 from ssl_vae.classifiers import confidence, svm
 
@@ -14,26 +15,48 @@ def fitted(request):
     return svm.fit_svm(features, labels, C=2.0, standardize=False), features, labels
 
 
-def test_the_temperature_is_scikit_learns(fitted):
+def test_a_class_is_scored_by_its_pairs(fitted):
+    """Against SVMs of two classes alone, which is what the pairs of one SVM are."""
     pipeline, features, labels = fitted
-    scores = confidence.held_out_decisions(pipeline, features, labels)
-    ours = confidence.fit_temperature(scores, labels)
-    theirs = CalibratedClassifierCV(
-        pipeline,
-        method="temperature",
-        cv=StratifiedKFold(5, shuffle=True, random_state=0),
-        ensemble=False,
-    ).fit(features, labels)
-    probs = confidence.class_probs(confidence.decisions(pipeline, features), ours)
-    np.testing.assert_allclose(probs, theirs.predict_proba(features), atol=2e-3)
+    num_classes = labels.max() + 1
+    expected = np.zeros([len(features), num_classes])
+    gamma = 1 / (features.shape[1] * features.var())
+    for i in range(num_classes):
+        for j in range(num_classes):
+            if i == j:
+                continue
+            two = (labels == i) | (labels == j)
+            svc = SVC(C=2.0, gamma=gamma).fit(features[two], labels[two] == i)
+            value = svc.decision_function(features)
+            expected[:, i] += np.log(scipy.special.expit(value))
+    found = confidence.class_scores(pipeline, features)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    agree = found.argmax(axis=1) == pipeline.predict(features)
+    assert agree.mean() > 0.9
 
 
-def test_the_likeliest_class_is_that_of_the_highest_score(fitted):
-    scores = confidence.decisions(*fitted[:2])
-    for temperature in (0.1, 1.0, 10.0):
+def test_held_out_scores_are_of_svms_that_did_not_see_the_image(fitted):
+    pipeline, features, labels = fitted
+    found = confidence.held_out_scores(pipeline, features, labels)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    for rest, held_out in folds.split(features, labels):
+        other = svm.fit_svm(features[rest], labels[rest], C=2.0, standardize=False)
+        expected = confidence.class_scores(other, features[held_out])
+        np.testing.assert_allclose(found[held_out], expected)
+
+
+def test_the_temperature_is_that_of_the_most_likelihood(fitted):
+    pipeline, features, labels = fitted
+    scores = confidence.held_out_scores(pipeline, features, labels)
+
+    def likelihood(temperature):
         probs = confidence.class_probs(scores, temperature)
-        np.testing.assert_array_equal(probs.argmax(1), scores.argmax(1))
-        np.testing.assert_allclose(probs.sum(1), 1)
+        return np.log(probs[np.arange(len(labels)), labels]).sum()
+
+    found = confidence.fit_temperature(scores, labels)
+    assert (
+        likelihood(found) >= max(map(likelihood, np.geomspace(0.01, 100, 500))) - 1e-4
+    )
 
 
 def test_a_temperature_undoes_scores_that_are_too_large():
@@ -64,4 +87,4 @@ def test_those_it_is_surest_of_come_first():
 def test_one_label_a_class_has_no_held_out_scores(fitted):
     pipeline, features, labels = fitted
     one = np.unique(labels, return_index=True)[1]
-    assert confidence.held_out_decisions(pipeline, features[one], labels[one]) is None
+    assert confidence.held_out_scores(pipeline, features[one], labels[one]) is None

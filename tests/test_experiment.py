@@ -213,6 +213,22 @@ def test_one_latent_unit_and_a_class_without_test_images_still_give_pictures(
     assert (tmp_path / "run" / "reconstructions.png").exists()
 
 
+def test_gradients_and_cross_validation_go_the_same_way(small_data, tmp_path):
+    changes = {
+        "labels": (8,),
+        "model.gradient_weight": 3.0,
+        "classifier.cross_validate": True,
+        "train.num_epochs": 8,
+    }
+    results = run_experiment(recipe(**changes), tmp_path, data_dir=small_data)
+    assert results.results[0].test_accuracy_mean > 0.9
+    log = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["gradients"] > log[0]["gradients"]
+    assert log[-1]["loss"] == pytest.approx(
+        log[-1]["kl"] - log[-1]["log_likelihood"] - 3 * log[-1]["gradients"], rel=1e-4
+    )
+
+
 def test_a_number_of_labels_is_a_recipe_in_itself(small_data, tmp_path, monkeypatch):
     small = recipe(**{"train.num_epochs": 1})
     monkeypatch.setattr(recipes, "load", lambda path: small)

@@ -1,5 +1,7 @@
 """How sure a classifier is, and how far that can be trusted."""
 
+import itertools
+
 import numpy as np
 import scipy.optimize
 import scipy.special
@@ -10,12 +12,12 @@ FOLDS = 5
 BINS = 15
 
 
-def decisions(pipeline: Pipeline, features: np.ndarray) -> np.ndarray:
-    """One score a class, float [N, K], of a fitted pipeline that ends in an SVC."""
-    return _one_a_class(pipeline.decision_function(features))
+def class_scores(pipeline: Pipeline, features: np.ndarray) -> np.ndarray:
+    """One score a class, float [N, K], of a fitted pipeline of `svm.fit_svm`."""
+    return _scores_of_pairs(pipeline.decision_function(features))
 
 
-def held_out_decisions(
+def held_out_scores(
     pipeline: Pipeline, features: np.ndarray, labels: np.ndarray
 ) -> np.ndarray | None:
     """Scores [num_labels, K] of labeled images by SVMs that were fitted without them.
@@ -26,15 +28,31 @@ def held_out_decisions(
     if folds < 2:
         return None
     cv = StratifiedKFold(folds, shuffle=True, random_state=0)
-    scores = cross_val_predict(
+    values = cross_val_predict(
         pipeline, features, labels, cv=cv, method="decision_function"
     )
-    return _one_a_class(scores)
+    return _scores_of_pairs(values)
 
 
-def _one_a_class(scores: np.ndarray) -> np.ndarray:
-    """Two classes have one score in scikit-learn, for the second class."""
-    return scores if scores.ndim == 2 else np.stack([0 * scores, scores], axis=1)
+def _scores_of_pairs(values: np.ndarray) -> np.ndarray:
+    """What an SVM says of every pair of classes, as one score a class, [N, K].
+
+    A class's score is the sum, over the others, of the log of the logistic function of
+    the pair's value. scikit-learn's own scores count who wins how many pairs, which is
+    nearly the same for most images and so tells little of how sure the SVM is.
+
+    Args:
+      values: float [N, K (K - 1) / 2], above 0 where the first of two classes is the
+        likelier; [N] for two classes, above 0 where it is the second.
+    """
+    values = values if values.ndim == 2 else -values[:, None]
+    num_classes = int((1 + np.sqrt(1 + 8 * values.shape[1])) / 2)
+    scores = np.zeros([len(values), num_classes])
+    pairs = itertools.combinations(range(num_classes), 2)
+    for (first, second), value in zip(pairs, values.T, strict=True):
+        scores[:, first] += scipy.special.log_expit(value)
+        scores[:, second] += scipy.special.log_expit(-value)
+    return scores
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:

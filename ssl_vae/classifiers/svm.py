@@ -35,7 +35,8 @@ def fit_svm(
     Returns:
       A pipeline with `predict` and `score`.
     """
-    svc = SVC(kernel="rbf", C=C, gamma="scale")
+    # Values of all pairs of classes tell more of how sure it is, see `confidence`.
+    svc = SVC(kernel="rbf", C=C, gamma="scale", decision_function_shape="ovo")
     steps = [StandardScaler(), svc] if standardize else [svc]
     pipeline = make_pipeline(*steps)
     if cross_validate:
