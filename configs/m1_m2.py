@@ -3,8 +3,11 @@
 Command: python -m ssl_vae.main --config=configs/m1_m2.py
 The paper's alpha and latent dimensions, and the hidden layers of the authors' code: two
 of 500 in M1 (600 in the paper's text), in M2 one of 500, of 300 at 100 labels.
-Fashion-MNIST at 100 labels (--labels=100), test accuracy %, inductive, 3 label splits:
-66.44 (2.04); more labels are not measured yet. An epoch of M2 takes about 8 seconds.
+Fashion-MNIST, test accuracy %, inductive, mean and sd over 3 label splits:
+66.44 (2.04) / 73.64 (0.52) / 73.90 (0.92) / 75.04 (1.13) at 100 / 600 / 1000 / 3000
+labels. 18 of 50 units of z1 kept; test ELBO -237.7, log-likelihood -236.4 nats (100
+importance samples) of the gray pixels. 111 minutes, most of them on one CPU core; an
+epoch of M2 takes about 8 seconds on two.
 """
 
 from ml_collections import ConfigDict
