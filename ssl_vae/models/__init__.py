@@ -1,8 +1,9 @@
 """Models as pure functions of their parameters; no training loop, no files.
 
 All of them have `init`, `loss`, `elbo`, `log_weight`, `features` and `reconstruct`;
-those that learn labels also `class_logits` and `decode_classes`. M1+M2 takes for `loss`
-and `class_logits` not images but their code, since M1 stays as it is.
+those that learn labels also `class_logits` and `decode_classes`. What need not be found
+anew at every step is given to `loss` in place of images: to M1 their `view`, to M1+M2
+their `code`, which its `class_logits` takes too.
 """
 
 from ssl_vae.models.m1 import M1, Params
