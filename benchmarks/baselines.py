@@ -27,7 +27,7 @@ from ssl_vae.errors import InputError
 from ssl_vae.evaluate import map_images
 from ssl_vae.gradients import oriented_gradients
 from ssl_vae.labels import check_num_labels, choose_labeled
-from ssl_vae.plan import VALIDATION_IMAGES
+from ssl_vae.plan import without_validation
 
 NUM_UNLABELED = 10_000
 NUM_COMPONENTS = 50
@@ -126,7 +126,7 @@ def main() -> None:
     try:
         data = datasets.load(flags.dataset, flags.data_dir)
         if flags.evaluate_on == "validation":
-            data = data.holdout(VALIDATION_IMAGES)
+            data = without_validation(data)
         for num_labels in flags.labels:
             check_num_labels(data.train_labels, num_labels)
     except InputError as error:

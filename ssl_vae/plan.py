@@ -131,8 +131,7 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
     data = datasets.load(recipe.dataset, data_dir)
     if recipe.evaluate_on == "validation":
-        num_held_out = min(VALIDATION_IMAGES, len(data.train_images) // 6)
-        data = data.holdout(num_held_out // data.num_classes * data.num_classes)
+        data = without_validation(data)
     for num_labels in recipe.labels:
         check_num_labels(data.train_labels, num_labels)
         num_images = len(data.train_images)
@@ -152,6 +151,12 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         data.source,
     )
     return data
+
+
+def without_validation(data: Dataset) -> Dataset:
+    """The data with a part of the training images in place of the test images."""
+    num_held_out = min(VALIDATION_IMAGES, len(data.train_images) // 6)
+    return data.holdout(num_held_out // data.num_classes * data.num_classes)
 
 
 def _check_training(recipe: ConfigDict) -> None:

@@ -32,7 +32,7 @@ def test_a_class_is_scored_by_its_pairs(fitted):
     found = confidence.class_scores(pipeline, features)
     np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.1)
     agree = found.argmax(axis=1) == pipeline.predict(features)
-    assert agree.mean() > 0.9
+    assert agree.mean() > 0.97
 
 
 def test_held_out_scores_are_of_svms_that_did_not_see_the_image(fitted):

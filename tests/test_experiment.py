@@ -67,8 +67,10 @@ def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
         assert len(row["calibration"]) == 3
         for trust in row["calibration"]:
             assert trust["temperature"] > 0
-            assert 0 <= trust["error"] < 0.3
-            assert 0 <= trust["error_before"] < 0.3
+            assert 0 <= trust["error"] < 0.1
+            assert 0 <= trust["error_before"] < 0.1
+            if row["labels"] == 40:  # two labels a class are too few to promise it
+                assert trust["error"] < trust["error_before"]
     parts = ["data", "compile", "train", "features", "classifier", "total"]
     assert list(content["seconds"]) == parts
 
