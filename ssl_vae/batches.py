@@ -14,12 +14,14 @@ import jax.numpy as jnp
 class Examples(NamedTuple):
     """A set of examples: some rows of arrays that lie on the device."""
 
-    arrays: Any  # an array [N, ...] or a tree of them
+    arrays: Any  # an array [N, ...] or a tree of them; several runs share it
     rows: jax.Array  # int32 [n], which of the N belong to the set
+    own: Any = None  # more arrays [N, ...], which each of several runs has for itself
 
     def take(self, rows: jax.Array) -> Any:
-        """The examples at `rows` of the arrays, [len(rows), ...]."""
-        return jax.tree.map(lambda array: array[rows], self.arrays)
+        """The examples at `rows`, [len(rows), ...]; if there are own: a pair."""
+        taken = (self.arrays, self.own) if self.own is not None else self.arrays
+        return jax.tree.map(lambda array: array[rows], taken)
 
 
 def split_key(key: jax.Array, num_sets: int) -> tuple[list[jax.Array], jax.Array]:

@@ -116,6 +116,10 @@ FIELDS: dict[str, dict[str, Check]] = {
     | {"model.name": _choice("m1_m2"), "m1_workdir": _text()}
     | {f"m1.{field}": check for field, check in (_M1_MODEL | _TRAIN).items()},
 }
+# A recipe of m1 with a group `student` also trains a network that its SVMs teach.
+STUDENT: dict[str, Check] = {
+    field.replace("train.", "student."): check for field, check in _TRAIN.items()
+} | {"student.labeled_batch_size": _whole(1, 1_000_000)}
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.
 FEW = "few."
@@ -203,6 +207,8 @@ def validate(config: ConfigDict) -> None:
         given = f"={name!r}" if name else ": the recipe does not set it"
         raise InputError(f"--config.model.name{given}: must be {' or '.join(FIELDS)}")
     fields = FIELDS[name]
+    if "student" in config and name == "m1":
+        fields = fields | STUDENT
     if "few" in config and learns_labels(config):
         may_change = {
             FEW + field: check

@@ -4,12 +4,13 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, report, train
+from ssl_vae import features_first, joint, report, self_training, train
 from ssl_vae.clock import Clock
 from ssl_vae.job import Job, Stopped
 from ssl_vae.loop import Diverged
@@ -33,9 +34,9 @@ def run_experiment(
     """Trains a recipe's model on all training images and the labels of a few.
 
     M1 is trained once, without labels, and an SVM on its features for every choice of
-    the labeled images. M2 and M1+M2 are trained for every such choice. The same call
-    again continues a run that was stopped, and returns the numbers of a finished one
-    without training.
+    the labeled images, and a student of each SVM if the recipe has one. M2 and M1+M2
+    are trained for every such choice. The same call again continues a run that was
+    stopped, and returns the numbers of a finished one without training.
 
     Args:
       config: A recipe; or one or several numbers of labels for the default recipe;
@@ -70,12 +71,13 @@ def carry_out(
     job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
         train.check_batch_sizes(plan.batch_sizes(num_labels), job.mesh)
+        if "student" in recipe:
+            train.check_batch_sizes(plan.student_batch_sizes(num_labels), job.mesh)
     if plan.first and not plan.first.stage.weights.exists():
         train.check_batch_sizes([plan.first.train.batch_size], job.mesh)
     run.claim(recipe.to_dict(), plan.data.identity)
-    way = joint if recipes.learns_labels(recipe) else features_first
     results = before
-    for outcome in way.train_and_measure(job, jax.random.key(recipe.seed)):
+    for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):
         newest = plan.is_newest(outcome.rows[-1].labels)
         if newest:
             report.save_pictures(
@@ -107,3 +109,10 @@ def carry_out(
         results.save(run.results)  # last: with it, this part of the run is finished
     assert results is not None  # a plan that is not finished has something missing
     return results
+
+
+def _way(recipe: ConfigDict) -> ModuleType:
+    """The way to use the unlabeled images that a recipe is for."""
+    if recipes.learns_labels(recipe):
+        return joint
+    return self_training if "student" in recipe else features_first

@@ -1,9 +1,10 @@
 """The M1 of a run: a VAE of all training images, which serves as feature extractor."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
@@ -13,6 +14,36 @@ from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
 from ssl_vae.workdir import Stage
+
+
+class Extracted(NamedTuple):
+    """A trained M1 with what it makes of a run's images."""
+
+    model: M1
+    params: Params
+    vae: dict[str, Any]  # its figures, for results.json
+    train_features: np.ndarray  # float32 [N, latent]
+    test_features: np.ndarray  # float32 [M, latent]
+
+
+def extract(job: Job, keys: Keys) -> Extracted:
+    """Trains the run's own M1, or reads it, and takes features of all images."""
+    plan, recipe = job.plan, job.plan.recipe
+    model, params = trained_m1(
+        job, plan.workdir.stage(), recipe.model, recipe.train, keys
+    )
+    with job.clock.part("features"):
+        vae, test_features = evaluate.vae_figures(
+            model,
+            params,
+            job.test_images,
+            key=keys.rest,
+            num_samples=recipe.importance_samples,
+        )
+        epochs = recipe.train.num_epochs
+        vae |= {"epochs": epochs, "steps": epochs * plan.steps_per_epoch(0)}
+        train_features = evaluate.map_images(model.features, params, job.train_images)
+    return Extracted(model, params, vae, np.asarray(train_features), test_features)
 
 
 def trained_m1(

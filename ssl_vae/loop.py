@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ssl_vae import checkpoint, train
 from ssl_vae.batches import Examples, steps_per_epoch
 from ssl_vae.job import Job, Keys, Stopped
-from ssl_vae.models import Model, Params
+from ssl_vae.models import Model, Params, Student
 from ssl_vae.progress import Progress
 from ssl_vae.workdir import Stage
 
@@ -38,7 +38,7 @@ class Training:
     """
 
     stage: Stage
-    model: Model
+    model: Model | Student
     settings: ConfigDict
     examples: Sequence[Examples]
     batch_sizes: Sequence[int]

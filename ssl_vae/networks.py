@@ -1,8 +1,9 @@
-"""Encoder and decoder networks in Flax linen: deterministic, no key, no loss."""
+"""Networks in Flax linen: deterministic, no key, no loss."""
 
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from ssl_vae.distributions import softplus
@@ -104,3 +105,46 @@ class JointDecoder(nn.Module):
         """Log odds per pixel, before the sigmoid."""
         h = MLP(self.hidden[1:])(JointLayer(self.hidden[0])(z, y))
         return nn.Dense(self.pixels, name="logits")(h)
+
+
+class Convolution(nn.Module):
+    """Convolution with ReLU as a product with the patches of an image.
+
+    [batch, H, W, C] -> [batch, ceil(H / stride), ceil(W / stride), width]. On a CPU,
+    XLA's own convolution inside `lax.scan` takes far longer than this product.
+    """
+
+    width: int
+    size: int  # of a patch, odd
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Activations, at least 0."""
+        height, width = x.shape[1:3]
+        margin = self.size // 2
+        x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        patches = [
+            x[:, i : i + height : self.stride, j : j + width : self.stride]
+            for i in range(self.size)
+            for j in range(self.size)
+        ]
+        dense = nn.Dense(self.width, kernel_init=nn.initializers.he_normal())
+        return nn.relu(dense(jnp.concatenate(patches, axis=-1)))
+
+
+class ConvClassifier(nn.Module):
+    """Image to class: [batch, H, W, C] -> logits, [batch, num_classes]."""
+
+    channels: Sequence[int]
+    hidden: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Unnormalized log probabilities, before the softmax."""
+        for i, width in enumerate(self.channels):
+            x = Convolution(width, size=3 if i else 5, stride=2)(x)
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())(x))
+        return nn.Dense(self.num_classes, name="logits")(x)

@@ -56,6 +56,12 @@ class Plan:
         labeled = settings.labeled_batch_size
         return [settings.batch_size - labeled, min(labeled, num_labels)]
 
+    def student_batch_sizes(self, num_labels: int) -> list[int]:
+        """Images a step of a student: of all of them, and of the labeled."""
+        settings = self.recipe.student
+        labeled = settings.labeled_batch_size
+        return [settings.batch_size - labeled, min(labeled, num_labels)]
+
     def steps_per_epoch(self, num_labels: int) -> int:
         """Whole batches of all training images; or of the unlabeled ones."""
         num_images = len(self.data.train_images)
@@ -161,19 +167,20 @@ def without_validation(data: Dataset) -> Dataset:
 
 def _check_training(recipe: ConfigDict) -> None:
     """Refuses numbers that do not go together; the recipe is for a number of labels."""
-    if not recipes.learns_labels(recipe):
-        return
-    settings = recipe.train
-    if settings.labeled_batch_size >= settings.batch_size:
+    for name in ("train", "student"):
+        settings = recipe.get(name, {})
+        labeled = settings.get("labeled_batch_size", 0)
+        if labeled >= settings.get("batch_size", 1):
+            raise InputError(
+                f"--config.{name}.labeled_batch_size={labeled}: must leave room for"
+                f" unlabeled images in a batch of {settings.batch_size}; raise"
+                f" --config.{name}.batch_size"
+            )
+    warmup, num_epochs = recipe.train.get("warmup_epochs", 0), recipe.train.num_epochs
+    if warmup >= num_epochs:
         raise InputError(
-            f"--config.train.labeled_batch_size={settings.labeled_batch_size}: must"
-            f" leave room for unlabeled images in a batch of {settings.batch_size};"
-            " raise --config.train.batch_size"
-        )
-    if settings.warmup_epochs >= settings.num_epochs:
-        raise InputError(
-            f"--config.train.warmup_epochs={settings.warmup_epochs}: must be fewer than"
-            f" the epochs of training, {settings.num_epochs}"
+            f"--config.train.warmup_epochs={warmup}: must be fewer than the epochs of"
+            f" training, {num_epochs}"
         )
 
 
@@ -188,11 +195,16 @@ def _check_batches(recipe: ConfigDict, num_labels: int, num_images: int) -> None
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
             f" images, and with --labels={num_labels} there are {there}"
         )
-    if "m1" in recipe and recipe.m1.train.batch_size > num_images:
-        raise InputError(
-            f"--config.m1.train.batch_size={recipe.m1.train.batch_size}: there are"
-            f" {num_images} training images"
-        )
+    others = {
+        "m1.train": recipe.get("m1", {}).get("train"),
+        "student": recipe.get("student"),
+    }
+    for name, settings in others.items():
+        if settings and settings.batch_size > num_images:
+            raise InputError(
+                f"--config.{name}.batch_size={settings.batch_size}: there are"
+                f" {num_images} training images"
+            )
 
 
 def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:

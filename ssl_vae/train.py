@@ -202,7 +202,7 @@ def compile_steps(
                     examples[0].rows, key, jnp.int32(epoch), num_sets=len(examples)
                 ),
             )
-        first = Examples(examples[0].arrays, order)
+        first = examples[0]._replace(rows=order)
         steps = by_length[min(whole, num_epoch - position)]
         return steps(replicate(mesh, state), (first, *examples[1:]), key)
 
@@ -217,7 +217,7 @@ def _order_of_runs(
 
 
 def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[..., Any]:
-    """`train_steps` of states, rows and keys with a leading axis; arrays are shared.
+    """`train_steps` of runs with a leading axis on all but the arrays they share.
 
     Args:
       steps: `train_steps` with everything set but state, examples and key.
@@ -227,13 +227,13 @@ def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[...
     def several(
         state: TrainState, examples: Sequence[Examples], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        arrays, rows = zip(*examples, strict=True)
+        arrays, rows, own = zip(*examples, strict=True)
 
-        def one(run: tuple[TrainState, Sequence[jax.Array], jax.Array]) -> Any:
-            state, rows, key = run
-            return steps(state, [*map(Examples, arrays, rows)], key)
+        def one(run: Any) -> Any:
+            state, rows, own, key = run
+            return steps(state, [*map(Examples, arrays, rows, own)], key)
 
-        runs = state, rows, key
+        runs = state, rows, own, key
         return jax.lax.map(one, runs) if one_by_one else jax.vmap(one)(runs)
 
     return several

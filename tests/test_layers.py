@@ -9,7 +9,7 @@ import ssl_vae
 
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
-    ["errors", "distributions", "gradients", "clock", "batches"],
+    ["errors", "distributions", "gradients", "augment", "clock", "batches"],
     ["networks", "datasets", "labels", "config"],
     ["models", "classifiers", "workdir"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
@@ -17,7 +17,7 @@ FLOORS = [
     ["job"],
     ["loop"],
     ["extractor"],
-    ["features_first", "joint"],
+    ["features_first", "joint", "self_training"],
     ["experiment"],
     ["main"],
 ]

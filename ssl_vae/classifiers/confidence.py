@@ -79,6 +79,17 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+def temperature_of(
+    pipeline: Pipeline, features: np.ndarray, labels: np.ndarray
+) -> float:
+    """The temperature of `fit_temperature` for a pipeline and what it was fitted on.
+
+    1 where a class has a single label, so that nothing can be held out.
+    """
+    held_out = held_out_scores(pipeline, features, labels)
+    return 1.0 if held_out is None else fit_temperature(held_out, labels)
+
+
 def class_probs(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Probabilities of the classes, [N, K], of scores [N, K]: softmax(scores / T)."""
     return np.asarray(scipy.special.softmax(scores / temperature, axis=1))

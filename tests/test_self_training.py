@@ -1,0 +1,113 @@
+"""The recipe best from end to end, on small data."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ssl_vae import config as recipes
+from ssl_vae.classifiers import svm
+from ssl_vae.errors import InputError
+from ssl_vae.experiment import Stopped, run_experiment
+from ssl_vae.plan import make_plan
+from ssl_vae.self_training import together
+
+
+def recipe(**changes):
+    config = recipes.load(recipes.recipe_path("best"))
+    config.update_from_flattened_dict(
+        {
+            "labels": (8,),
+            "num_splits": 2,
+            "importance_samples": 5,
+            "model.latent_dim": 4,
+            "model.hidden": (32,),
+            "train.num_epochs": 4,
+            "train.batch_size": 20,
+            "student.num_epochs": 2,
+            "student.batch_size": 28,
+            "student.labeled_batch_size": 8,
+        }
+        | changes
+    )
+    return config
+
+
+def rows(workdir):
+    return json.loads((workdir / "results.json").read_text())["results"]
+
+
+@pytest.fixture(scope="module")
+def finished(small_data, tmp_path_factory):
+    """A finished run: its folder."""
+    workdir = tmp_path_factory.mktemp("best")
+    run_experiment(recipe(), workdir, data_dir=small_data)
+    return workdir
+
+
+def test_every_split_is_far_above_chance_and_has_its_calibration(finished):
+    (row,) = rows(finished)
+    assert row["classifier"] == "svm_student"
+    assert row["protocol"] == "inductive"
+    assert row["split_seeds"] == [0, 1]
+    assert min(row["test_accuracy"]) > 0.8
+    assert len(row["calibration"]) == 2
+
+
+def test_what_is_kept_are_the_svm_and_the_students(finished):
+    assert svm.load_svm(finished / "classifier.skops").n_features_in_ == 4
+    assert (finished / "labels-8" / "splits-0-1" / "vae_weights").is_dir()
+    assert (finished / "confidence.png").exists()
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_numbers(
+    finished, small_data, tmp_path
+):
+    asked = []
+
+    def stop():
+        asked.append(None)
+        return len(asked) in (3, 7)  # in M1, and in the students
+
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            run_experiment(recipe(), tmp_path, data_dir=small_data, stop=stop)
+    run_experiment(recipe(), tmp_path, data_dir=small_data, stop=stop)
+    assert rows(tmp_path) == rows(finished)
+
+
+def test_a_split_that_is_trained_with_others_is_as_it_is_alone(
+    finished, small_data, tmp_path
+):
+    run_experiment(recipe(num_splits=1), tmp_path, data_dir=small_data)
+    run_experiment(recipe(), tmp_path, data_dir=small_data)  # the second one, alone
+    assert rows(tmp_path)[0]["test_accuracy"] == rows(finished)[0]["test_accuracy"]
+
+
+def test_a_batch_without_room_for_unlabeled_images_is_refused(small_data, tmp_path):
+    config = recipe(**{"student.labeled_batch_size": 28})
+    with pytest.raises(InputError, match="student.labeled_batch_size=28"):
+        make_plan(config, tmp_path, small_data)
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(small_data, tmp_path):
+    config = recipe(**{"student.batch_size": 401})
+    with pytest.raises(InputError, match=r"student.batch_size=401: there are 400"):
+        make_plan(config, tmp_path, small_data)
+
+
+def test_a_mistyped_field_of_the_student_gets_the_nearest_name():
+    config = recipe()
+    with config.unlocked():
+        config.student.num_epoch = 3
+    with pytest.raises(InputError, match=r"did you mean --config.student.num_epochs"):
+        recipes.validate(config)
+
+
+def test_two_classifiers_together_are_their_normalized_geometric_mean():
+    first = np.log([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    second = np.log([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
+    mean = np.sqrt(np.exp(first) * np.exp(second))
+    expected = mean / mean.sum(axis=1, keepdims=True)
+    found = np.exp(together(first, second + 3.0))  # logits need not be normalized
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
