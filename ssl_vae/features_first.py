@@ -13,14 +13,15 @@ from ssl_vae import evaluate
 from ssl_vae.classifiers import confidence, svm
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
-from ssl_vae.labels import choose_labeled
 from ssl_vae.results import Row
+from ssl_vae.splits import first_measured
 
 
 def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     """Trains the VAE, fits the SVMs that are missing, and keeps one.
 
-    The SVM that is kept is that of the most labels of the run, first split.
+    The SVM that is kept is that of the most labels of the run, first split or, in
+    cross-validation, of all of them.
     """
     plan, keys = job.plan, Keys.of(key)
     recipe = plan.recipe
@@ -55,24 +56,41 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
 def _fit_svms(
     job: Job, num_labels: int, train_features: np.ndarray, test_features: np.ndarray
 ) -> tuple[Row, Pipeline, np.ndarray]:
-    """A row of results; the SVM of the first split, and its calibrated test probs."""
-    data, settings = job.plan.data, job.plan.recipe.classifier.to_dict()
+    """A row of results, the SVM that is kept, and calibrated probs of the test images.
+
+    In cross-validation that SVM has all the labels, and every image's probs are those
+    of one that was not given its label.
+    """
+    plan, data = job.plan, job.plan.data
+    settings = plan.recipe.classifier.to_dict()
     name = settings.pop("name")
+    splits = plan.splits(num_labels)
     accuracy: dict[int, float] = {}
     fitted = []
-    for split_seed in range(job.plan.recipe.num_splits):
+    for split_seed in plan.split_seeds(num_labels):
         if job.stop():
             raise Stopped(f"in the classifiers for {num_labels} labels")
-        chosen = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
-        labeled = train_features[chosen], data.train_labels[chosen]
+        split = splits.split(split_seed)
+        labeled = train_features[split.labeled], data.train_labels[split.labeled]
+        measured = test_features[split.measured], data.test_labels[split.measured]
         classifier = svm.fit_svm(*labeled, **settings)
-        accuracy[split_seed] = classifier.score(test_features, data.test_labels)
-        probs, trust = _calibrate(classifier, labeled, test_features, data.test_labels)
-        fitted.append((classifier, probs, trust))
-    classifier, probs, _ = fitted[0]
-    calibration = [trust for *_, trust in fitted]
-    row = Row.measured(num_labels, name, accuracy, calibration=calibration)
-    return row, classifier, probs
+        accuracy[split_seed] = classifier.score(*measured)
+        fitted.append((split, classifier, *_calibrate(classifier, labeled, *measured)))
+    every_split, classifiers, probs, calibration = zip(*fitted, strict=True)
+    kept = classifiers[0]
+    if data.cross_validated:
+        chosen = splits.chosen
+        kept = svm.fit_svm(
+            train_features[chosen], data.train_labels[chosen], **settings
+        )
+    row = Row.measured(
+        num_labels,
+        name,
+        accuracy,
+        protocol=splits.protocol,
+        calibration=calibration,
+    )
+    return row, kept, first_measured(every_split, probs, len(test_features))
 
 
 def _calibrate(
