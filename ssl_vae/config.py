@@ -43,9 +43,9 @@ def _several(low: int, high: int) -> Check:
 
 
 def _labels() -> Check:
-    # The data set says which numbers will do.
+    # The data set says which numbers will do, and what is usual where there are none.
     def ok(value: Any) -> bool:
-        of_kind = isinstance(value, tuple) and 0 < len(value) <= 100
+        of_kind = isinstance(value, tuple) and len(value) <= 100
         return of_kind and all(type(v) is int for v in value)
 
     return ok, "whole numbers, such as --labels=100,600"
@@ -64,6 +64,17 @@ def _name() -> Check:
     return ok, "a name of letters, digits, '-' and '_'"
 
 
+def _dataset() -> Check:
+    def ok(value: Any) -> bool:
+        own = r"[\w-]+|(folder|npz):.+|tfds:[\w/.:-]+"
+        return isinstance(value, str) and re.fullmatch(own, value, re.A) is not None
+
+    return ok, (
+        "a name such as fashion_mnist or digits, or data of your own: folder:DIR or"
+        " npz:FILE, or tfds:NAME"
+    )
+
+
 def _text() -> Check:
     return (lambda v: isinstance(v, str)), "text"
 
@@ -78,7 +89,7 @@ _TRAIN: dict[str, Check] = {
 _COMMON: dict[str, Check] = {
     "recipe": _name(),
     "seed": _whole(0, 2**31 - 1),
-    "dataset": _name(),
+    "dataset": _dataset(),
     "evaluate_on": _choice("test", "validation"),
     "labels": _labels(),
     "num_splits": _whole(1, 10_000),
@@ -126,6 +137,9 @@ FEW = "few."
 # Which rows a run's results have, and how well its models are measured. A run may be
 # asked for more at any time: these fields do not change what is trained.
 ROW_FIELDS = ("labels", "num_splits", "importance_samples")
+# Where the images were taken from and what their classes are called: which images they
+# are and of which class, a digest says.
+_SAID_BY_DIGEST = ("dataset", "dataset.class_names", "dataset.image_shape")
 
 
 def recipe_path(name: str) -> Path:
@@ -277,6 +291,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         f"{field} is {before.get(field, absent)!r} there and"
         f" {now.get(field, absent)!r} here"
         for field in sorted(before.keys() | now.keys())
-        if field not in ROW_FIELDS
+        if field not in ROW_FIELDS + _SAID_BY_DIGEST
         and before.get(field, absent) != now.get(field, absent)
     ]

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
 from ssl_vae.batches import Examples
+from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
@@ -44,6 +45,14 @@ def extract(job: Job, keys: Keys) -> Extracted:
         vae |= {"epochs": epochs, "steps": epochs * plan.steps_per_epoch(0)}
         train_features = evaluate.map_images(model.features, params, job.train_images)
     return Extracted(model, params, vae, np.asarray(train_features), test_features)
+
+
+def fitted_svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> CalibratedSVM:
+    """The recipe's SVM for a choice of labeled training images, int [n]."""
+    settings = job.plan.recipe.classifier.to_dict()
+    del settings["name"]
+    labels = job.plan.data.train_labels[labeled]
+    return CalibratedSVM.fitted(extracted.train_features[labeled], labels, **settings)
 
 
 def trained_m1(

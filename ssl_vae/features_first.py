@@ -7,52 +7,66 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from sklearn.pipeline import Pipeline
 
-from ssl_vae.classifiers import confidence, svm
-from ssl_vae.extractor import extract
+from ssl_vae.classifiers import confidence
+from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.extractor import Extracted, extract, fitted_svm
 from ssl_vae.job import Job, Keys, Outcome, Stopped
-from ssl_vae.labels import choose_labeled
 from ssl_vae.results import Row
+from ssl_vae.splits import first_measured
 
 
 def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     """Trains the VAE, fits the SVMs that are missing, and keeps one.
 
-    The SVM that is kept is that of the most labels of the run, first split.
+    The SVM that is kept is that of the most labels of the run, first split or, in
+    cross-validation, of all of them.
     """
     plan, extracted = job.plan, extract(job, Keys.of(key))
     rows = []
     with job.clock.part("classifier"):
         for num_labels in plan.missing:
-            new, classifier, probs = _fit_svms(
-                job, num_labels, extracted.train_features, extracted.test_features
-            )
+            new, kept, probs = _fit_svms(job, num_labels, extracted)
             rows.append(new)
     if plan.is_newest(rows[-1].labels):
-        svm.save_svm(classifier, plan.workdir.classifier)
+        kept.save(plan.workdir.path)
     model, params, vae, _, test_features = extracted
     yield Outcome(rows, model, params, vae, test_features, probs)
 
 
 def _fit_svms(
-    job: Job, num_labels: int, train_features: np.ndarray, test_features: np.ndarray
-) -> tuple[Row, Pipeline, np.ndarray]:
-    """A row of results; the SVM of the first split, and its calibrated test probs."""
-    data, settings = job.plan.data, job.plan.recipe.classifier.to_dict()
-    name = settings.pop("name")
+    job: Job, num_labels: int, extracted: Extracted
+) -> tuple[Row, CalibratedSVM, np.ndarray]:
+    """A row of results, the SVM that is kept, and calibrated probs of the test images.
+
+    In cross-validation that SVM has all the labels, and every image's probs are those
+    of one that was not given its label.
+    """
+    plan, labels = job.plan, job.plan.data.test_labels
+    splits = plan.splits(num_labels)
     accuracy: dict[int, float] = {}
-    fitted, calibration = [], []
-    for split_seed in range(job.plan.recipe.num_splits):
+    every_split, svms, probs, calibration = [], [], [], []
+    for split_seed in plan.split_seeds(num_labels):
         if job.stop():
             raise Stopped(f"in the classifiers for {num_labels} labels")
-        chosen = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
-        labeled = train_features[chosen], data.train_labels[chosen]
-        classifier = svm.fit_svm(*labeled, **settings)
-        temperature = confidence.temperature_of(classifier, *labeled)
-        accuracy[split_seed] = classifier.score(test_features, data.test_labels)
-        scores = confidence.class_scores(classifier, test_features)
-        fitted.append((classifier, confidence.class_probs(scores, temperature)))
-        calibration.append(confidence.figures(scores, data.test_labels, temperature))
-    row = Row.measured(num_labels, name, accuracy, calibration=calibration)
-    return row, *fitted[0]
+        split = splits.split(split_seed)
+        classifier = fitted_svm(job, extracted, split.labeled)
+        features = extracted.test_features[split.measured]
+        scores, measured = classifier.scores(features), labels[split.measured]
+        temperature = classifier.temperature
+        accuracy[split_seed] = classifier.pipeline.score(features, measured)
+        every_split.append(split)
+        svms.append(classifier)
+        probs.append(confidence.class_probs(scores, temperature))
+        calibration.append(confidence.figures(scores, measured, temperature))
+    kept = svms[0]
+    if plan.data.cross_validated:
+        kept = fitted_svm(job, extracted, splits.chosen)
+    row = Row.measured(
+        num_labels,
+        plan.recipe.classifier.name,
+        accuracy,
+        protocol=splits.protocol,
+        calibration=calibration,
+    )
+    return row, kept, first_measured(every_split, probs, len(labels))

@@ -20,11 +20,11 @@ from ssl_vae.batches import Examples
 from ssl_vae.classifiers import confidence
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome, Stopped
-from ssl_vae.labels import choose_labeled
 from ssl_vae.loop import Diverged, Training, trained_params
 from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
 from ssl_vae.plan import FirstStage
 from ssl_vae.results import Row
+from ssl_vae.splits import Split, first_measured
 
 logger = logging.getLogger("ssl_vae")
 
@@ -49,11 +49,13 @@ class Trial(NamedTuple):
     train_inputs: Any  # of all training images, or their code, see `M1M2.code`
     test_inputs: Any
 
+    def split(self, split_seed: int) -> Split:
+        """Which images keep their label, and which the model is measured on."""
+        return self.job.plan.splits(self.num_labels).split(split_seed)
+
     def labeled_rows(self, split_seed: int) -> np.ndarray:
         """Indices of the training images that keep their label in a split."""
-        return choose_labeled(
-            self.job.plan.data.train_labels, self.num_labels, split_seed=split_seed
-        )
+        return self.split(split_seed).labeled
 
     def unlabeled_rows(self, split_seed: int) -> np.ndarray:
         """Indices of the others."""
@@ -110,7 +112,7 @@ def _trial(
     m2 = partial(  # of inputs of a length
         M2,
         num_classes=job.plan.data.num_classes,
-        labeled_fraction=num_labels / len(job.train_images),
+        labeled_fraction=job.plan.splits(num_labels).num_given / len(job.train_images),
         warmup_steps=recipe.train.warmup_epochs * job.plan.steps_per_epoch(num_labels),
         **recipes.model_fields(recipe.model),
     )
@@ -124,12 +126,12 @@ def _trial(
 
 def _outcome(trial: Trial, key: jax.Array) -> Outcome:
     """Trains and measures one model a label split; the first stands for all."""
-    job, outcomes = trial.job, []
+    job, plan, outcomes = trial.job, trial.job.plan, []
+    every_split, probs = [], []
     accuracy: dict[int, float] = {}
     calibration = []
-    labels = job.plan.data.test_labels
-    for splits in job.plan.workdir.groups_of_splits(
-        trial.num_labels, job.plan.recipe.num_splits
+    for splits in plan.workdir.groups_of_splits(
+        trial.num_labels, len(plan.split_seeds(trial.num_labels))
     ):
         keys = jax.vmap(lambda seed: Keys.of(jax.random.fold_in(key, seed)))(
             jnp.asarray(splits)
@@ -141,17 +143,27 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
             mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
             outcomes.append(_measure(trial, mine, split_seed, keys.rest[i]))
             with job.clock.part("classifier"):
-                probs = outcomes[-1].test_probs
-                accuracy[split_seed] = float(np.mean(probs.argmax(axis=1) == labels))
-                calibration.append(confidence.figures(np.log(probs + 1e-30), labels))
+                every_split.append(trial.split(split_seed))
+                measured = every_split[-1].measured
+                labels = plan.data.test_labels[measured]
+                probs.append(outcomes[-1].test_probs[measured])
+                accuracy[split_seed] = float(
+                    np.mean(probs[-1].argmax(axis=1) == labels)
+                )
+                calibration.append(
+                    confidence.figures(np.log(probs[-1] + 1e-30), labels)
+                )
     row = Row.measured(
         trial.num_labels,
-        job.plan.recipe.model.name,
+        plan.recipe.model.name,
         accuracy,
+        protocol=plan.splits(trial.num_labels).protocol,
         vae=[each.vae for each in outcomes],
         calibration=calibration,
     )
-    return outcomes[0]._replace(rows=[row])
+    # In cross-validation, of each image by a model that was not given its label.
+    said = first_measured(every_split, probs, len(plan.data.test_labels))
+    return outcomes[0]._replace(rows=[row], test_probs=said)
 
 
 def _train(trial: Trial, splits: range, keys: Keys) -> Params:

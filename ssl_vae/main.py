@@ -30,6 +30,11 @@ flags.DEFINE_list(
     "labels", None, "How many training images keep their label: 600, or 100,600,1000."
 )
 flags.DEFINE_string(
+    "dataset",
+    None,
+    "Name of a data set, such as digits; or your own: folder:DIR, npz:FILE, tfds:NAME.",
+)
+flags.DEFINE_string(
     "data_dir",
     None,
     "Folder with the four IDX files of an MNIST-shaped set, or a prepared TFDS tree.",
@@ -76,6 +81,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise InputError(" ".join(str(error).split())) from None
     if rest[1:]:
         raise InputError(f"{rest[1]}: not a flag; flags begin with --")
+    if FLAGS.dataset is not None:
+        if "dataset" in given and FLAGS.config.dataset != FLAGS.dataset:
+            raise InputError(
+                f"--dataset={FLAGS.dataset}: and --config.dataset="
+                f"{FLAGS.config.dataset}; give one of the two"
+            )
+        FLAGS.config.dataset = FLAGS.dataset
     fields = recipes.flatten(FLAGS.config)
     for name in given:  # what the user says holds for few labels too
         few = recipes.FEW + name
@@ -129,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
         with clock.part("data"):
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
         results = plan.finished or _carry_out(plan, clock, heard)
-    print(results.table(list(config.labels)))  # noqa: T201
+    print(results.table(list(plan.recipe.labels)))  # noqa: T201
     return 0
 
 

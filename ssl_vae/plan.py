@@ -14,13 +14,14 @@ from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
-from ssl_vae.labels import check_num_labels
 from ssl_vae.results import Results
+from ssl_vae.splits import Splits, usual_labels
 from ssl_vae.workdir import FORMAT_VERSION, Stage, Workdir, read_json
 
 logger = logging.getLogger("ssl_vae")
 
-VALIDATION_IMAGES = 10_000  # at most, and at most a sixth of the training images
+VALIDATION_IMAGES = 10_000  # at most, and at most a sixth of the labeled images
+FEW_STEPS = 1_500  # fewer hardly train a model; on digits twice as many are better
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,35 @@ class Plan:
         """The run's results, if they hold all that is asked for."""
         return None if self.missing else self.before
 
+    def splits(self, num_labels: int) -> Splits:
+        """Which images keep their label, and which a classifier is measured on."""
+        return Splits(self.data, num_labels)
+
+    def split_seeds(self, num_labels: int) -> range:
+        """Of the splits that are measured."""
+        return range(self.splits(num_labels).number(self.recipe.num_splits))
+
     def batch_sizes(self, num_labels: int) -> list[int]:
         """Images a step: of all of them; or of the unlabeled and of the labeled."""
         settings = recipes.at(self.recipe, num_labels).train
         if not recipes.learns_labels(self.recipe):
             return [settings.batch_size]
         labeled = settings.labeled_batch_size
-        return [settings.batch_size - labeled, min(labeled, num_labels)]
+        given = self.splits(num_labels).num_given
+        return [settings.batch_size - labeled, min(labeled, given)]
 
     def student_batch_sizes(self, num_labels: int) -> list[int]:
         """Images a step of a student: of all of them, and of the labeled."""
         settings = self.recipe.student
         labeled = settings.labeled_batch_size
-        return [settings.batch_size - labeled, min(labeled, num_labels)]
+        given = self.splits(num_labels).num_given
+        return [settings.batch_size - labeled, min(labeled, given)]
 
     def steps_per_epoch(self, num_labels: int) -> int:
         """Whole batches of all training images; or of the unlabeled ones."""
         num_images = len(self.data.train_images)
         if recipes.learns_labels(self.recipe):
-            num_images -= num_labels
+            num_images -= self.splits(num_labels).num_given
         return num_images // self.batch_sizes(num_labels)[0]
 
     def is_newest(self, num_labels: int) -> bool:
@@ -93,16 +104,16 @@ def make_plan(
       InputError: for anything that the caller can mend.
     """
     recipe = _resolve(config)
-    for num_labels in recipe.labels:
+    for num_labels in recipe.labels:  # before the data, which may have to be fetched
         _check_training(recipes.at(recipe, num_labels))
     if workdir is not None:
         Workdir(workdir).check()
-    data = _load_data(recipe, data_dir)  # which may have to be fetched
+    data = _load_data(recipe, data_dir)
     name = f"{recipe.recipe}-{data.name}-seed{recipe.seed}"
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check()
     before = Results.load(run.results)
-    missing = _missing(recipe, before)
+    missing = _missing(recipe, data, before)
     first = _first_stage(recipe, run, data) if missing and "m1" in recipe else None
     plan = Plan(recipe, data, run, before, missing, first)
     run.check_owner(recipe.to_dict(), data.identity)
@@ -123,46 +134,88 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
             recipe.labels = tuple(int(count) for count in counts)
     recipes.validate(recipe)
     recipe = ConfigDict(recipe.to_dict())  # the caller's stays as it is
-    if recipe.get("m1_workdir"):  # one run, whatever folder the command is given in
-        try:
-            recipe.m1_workdir = str(Path(recipe.m1_workdir).expanduser().resolve())
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"--config.m1_workdir={recipe.m1_workdir}: {error}"
-            ) from None
+    # One run, whatever folder the command is given in.
+    kind, _, path = recipe.dataset.partition(":")
+    if kind in ("folder", "npz"):
+        recipe.dataset = f"{kind}:{_absolute('dataset', path)}"
+    if recipe.get("m1_workdir"):
+        recipe.m1_workdir = _absolute("m1_workdir", recipe.m1_workdir)
     return recipe
+
+
+def _absolute(field: str, path: str) -> str:
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"--config.{field}={path}: {error}") from None
 
 
 def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
     data = datasets.load(recipe.dataset, data_dir)
+    for note in data.notes:
+        logger.info("data: %s", note)
     if recipe.evaluate_on == "validation":
         data = without_validation(data)
+    recipe.labels = recipe.labels or usual_labels(data)
     for num_labels in recipe.labels:
-        check_num_labels(data.train_labels, num_labels)
-        num_images = len(data.train_images)
-        _check_batches(recipes.at(recipe, num_labels), num_labels, num_images)
+        Splits(data, num_labels).check()
+        at_labels = recipes.at(recipe, num_labels)
+        _check_training(at_labels)
+        _check_batches(at_labels, num_labels, data)
     if (few := recipe.get("few")) and min(recipe.labels) <= few.labels:
         fields = recipes.flatten(few)
         del fields["labels"]
         changes = ", ".join(f"{name}={value}" for name, value in fields.items())
         logger.info("recipe: up to %d labels %s (few)", few.labels, changes)
-    logger.info(
-        "data: %s, %d training and %d test images of %s, %d classes (%s)",
-        data.name,
-        len(data.train_images),
-        len(data.test_images),
-        " x ".join(str(size) for size in data.train_images.shape[1:]),
-        data.num_classes,
-        data.source,
-    )
+    logger.info("data: %s", _description(data))
+    _hint_at_few_steps(recipe, data)
+    if data.cross_validated:
+        logger.info(
+            "data: no test images, so accuracy is by cross-validation on the labeled"
+            " ones; a model has seen those too, without their labels"
+        )
     return data
 
 
+def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:
+    """Says how many epochs would be enough where the recipe's are for larger sets."""
+    group, prefix = (recipe.m1, "m1.") if "m1" in recipe else (recipe, "")
+    settings = group.train
+    per_epoch = len(data.train_images) // settings.batch_size
+    if settings.num_epochs * per_epoch < FEW_STEPS:
+        logger.info(
+            "recipe: only %d steps of training, since the images are few; try"
+            " --config.%strain.num_epochs=%d",
+            settings.num_epochs * per_epoch,
+            prefix,
+            -(-FEW_STEPS // per_epoch),
+        )
+
+
+def _description(data: Dataset) -> str:
+    """Name, numbers and shape of the images, classes and source, for the console."""
+    some = f" ({data.num_labeled} labeled)"
+    return (
+        f"{data.name}, {len(data.train_images)} training"
+        f"{some if data.num_labeled < len(data.train_images) else ''}"
+        f" and {'no' if data.cross_validated else len(data.test_images)} test images"
+        f" of {' x '.join(str(size) for size in data.image_shape)},"
+        f" {data.num_classes} classes ({data.source})"
+    )
+
+
 def without_validation(data: Dataset) -> Dataset:
-    """The data with a part of the training images in place of the test images."""
-    num_held_out = min(VALIDATION_IMAGES, len(data.train_images) // 6)
-    return data.holdout(num_held_out // data.num_classes * data.num_classes)
+    """The data with a part of the labeled images in place of the test images."""
+    num_held_out = min(VALIDATION_IMAGES, data.num_labeled // 6)
+    per_class = num_held_out // data.num_classes
+    if not per_class:
+        raise InputError(
+            f"--config.evaluate_on=validation: holds out a sixth of the labeled images,"
+            f" and a sixth of {data.num_labeled} is fewer than {data.num_classes}, one"
+            " of each class"
+        )
+    return data.holdout(per_class * data.num_classes)
 
 
 def _check_training(recipe: ConfigDict) -> None:
@@ -184,12 +237,13 @@ def _check_training(recipe: ConfigDict) -> None:
         )
 
 
-def _check_batches(recipe: ConfigDict, num_labels: int, num_images: int) -> None:
+def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
     """Refuses a batch that there are too few images for; `recipe` is for num_labels."""
+    num_images = len(data.train_images)
     size, of, there = recipe.train.batch_size, "training", num_images
     if recipes.learns_labels(recipe):
         size -= recipe.train.labeled_batch_size
-        of, there = "unlabeled", num_images - num_labels
+        of, there = "unlabeled", num_images - Splits(data, num_labels).num_given
     if size > there:
         raise InputError(
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
@@ -236,12 +290,14 @@ def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
     return FirstStage(there.stage(), ConfigDict(model), recipe.m1.train)
 
 
-def _missing(recipe: ConfigDict, before: Results | None) -> list[int]:
+def _missing(recipe: ConfigDict, data: Dataset, before: Results | None) -> list[int]:
     """The numbers of labels asked for that were not measured as is asked for."""
 
     def known(num_labels: int) -> bool:
         row = before.row(num_labels) if before else None
-        if before is None or row is None or len(row.split_seeds) < recipe.num_splits:
+        if before is None or row is None:
+            return False
+        if len(row.split_seeds) < Splits(data, num_labels).number(recipe.num_splits):
             return False
         figures = row.vae or [before.vae]
         asked = recipe.importance_samples

@@ -19,11 +19,16 @@ REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
 
 @dataclass(frozen=True)
 class Row:
-    """Test accuracy of one classifier at one number of labels, over label splits."""
+    """Test accuracy of one classifier at one number of labels, over label splits.
+
+    Protocols: "inductive", no training step saw the test images; "cross_validation",
+    there are none, and each fold's share of the labeled images takes their place, which
+    the model was trained on without their labels.
+    """
 
     labels: int
     classifier: str
-    protocol: str  # "inductive": no training step saw the test images
+    protocol: str
     split_seeds: list[int]
     test_accuracy: list[float]  # in [0, 1], one a split seed
     test_accuracy_mean: float
@@ -39,15 +44,17 @@ class Row:
         num_labels: int,
         classifier: str,
         accuracy: dict[int, float],
+        *,
+        protocol: str,
         vae: Sequence[dict[str, Any]] = (),
         calibration: Sequence[dict[str, float]] = (),
     ) -> Self:
-        """The row of accuracies by split seed, inductive, with mean and deviation."""
+        """The row of accuracies by split seed, with mean and deviation."""
         values = list(accuracy.values())
         return cls(
             labels=num_labels,
             classifier=classifier,
-            protocol="inductive",
+            protocol=protocol,
             split_seeds=list(accuracy),
             test_accuracy=values,
             test_accuracy_mean=float(np.mean(values)),
@@ -119,6 +126,8 @@ class Results:
         )
         accuracy = f"{held_out} accuracy %"
         head = ["labels", "latent dim", "classifier", accuracy, "sd", "splits"]
+        if any(row.protocol == "cross_validation" for row in self.results):
+            head[3:] = ["cross-validated accuracy %", "sd", "folds"]
         known = self.dataset["sha256"] == CANONICAL_SHA256["fashion_mnist"]
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):

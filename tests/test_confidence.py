@@ -88,3 +88,14 @@ def test_one_label_a_class_has_no_held_out_scores(fitted):
     pipeline, features, labels = fitted
     one = np.unique(labels, return_index=True)[1]
     assert confidence.held_out_scores(pipeline, features[one], labels[one]) is None
+
+
+def test_two_classifiers_together_are_their_normalized_geometric_mean():
+    first = np.log([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    second = np.log([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
+    mean = np.sqrt(np.exp(first) * np.exp(second))
+    expected = mean / mean.sum(axis=1, keepdims=True)
+    found = np.exp(
+        confidence.together(first, second + 3.0)
+    )  # logits need not be normalized
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import blobs, write_idx
 
-from ssl_vae import checkpoint, datasets, joint
+from ssl_vae import checkpoint, datasets, splits
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
@@ -223,7 +223,7 @@ def test_no_hidden_label_reaches_the_training(
     other = dataclasses.replace(whole, train_labels=permuted)
     monkeypatch.setattr(datasets, "load", lambda name, data_dir: other)
     monkeypatch.setattr(
-        joint, "choose_labeled", lambda labels, num, split_seed: shown[split_seed]
+        splits, "choose_labeled", lambda labels, num, split_seed: shown[split_seed]
     )
     run_experiment(recipe("m2"), tmp_path, data_dir=small_data)
     log = "labels-8/splits-0-1/metrics.jsonl"

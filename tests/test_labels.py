@@ -45,8 +45,17 @@ def test_other_numbers_are_refused_with_the_nearest_valid_ones(num_labels, neare
     assert message.endswith(nearest)
 
 
-def test_the_smallest_class_bounds_the_number_of_labels():
-    labels = np.array([0, 0, 0, 1, 1], np.int32)
+def test_the_smallest_class_bounds_the_number_of_labels_unless_all_are_used():
+    labels = np.array([0, -1, 0, 0, 1, -1, 1], np.int32)
     assert len(choose_labeled(labels, 4, split_seed=0)) == 4
-    with pytest.raises(InputError, match="nearest: 4$"):
+    np.testing.assert_array_equal(
+        choose_labeled(labels, 5, split_seed=0), [0, 2, 3, 4, 6]
+    )
+    with pytest.raises(InputError, match="or all 5; nearest: 4 or 5$"):
         choose_labeled(labels, 6, split_seed=0)
+
+
+def test_an_unlabeled_image_is_never_chosen():
+    labels = np.where(np.arange(600) % 3, -1, LABELS).astype(np.int32)
+    chosen = choose_labeled(labels, 100, split_seed=1)
+    assert (np.bincount(labels[chosen]) == 10).all()

@@ -11,7 +11,7 @@ PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches"],
     ["networks", "datasets", "labels", "config"],
-    ["models", "classifiers", "workdir"],
+    ["models", "classifiers", "workdir", "splits"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan"],
     ["job"],

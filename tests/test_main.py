@@ -85,6 +85,10 @@ def tmp(tmp_path_factory):
         ),
         (["--workdir=dangling"], "a link to nowhere"),
         (["--labels=" + "9" * 30], "must be whole numbers"),
+        (["--dataset=my/images"], "or data of your own: folder:DIR"),
+        (["--dataset=folder:"], "or data of your own: folder:DIR"),
+        (["--dataset=digits", "--config.dataset=mnist"], "give one of the two"),
+        (["--dataset=digits", "--data_dir=there"], "leave --data_dir out"),
     ],
 )
 def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from ssl_vae import config as recipes
@@ -10,7 +9,6 @@ from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
 from ssl_vae.plan import make_plan
-from ssl_vae.self_training import together
 
 
 def recipe(**changes):
@@ -102,12 +100,3 @@ def test_a_mistyped_field_of_the_student_gets_the_nearest_name():
         config.student.num_epoch = 3
     with pytest.raises(InputError, match=r"did you mean --config.student.num_epochs"):
         recipes.validate(config)
-
-
-def test_two_classifiers_together_are_their_normalized_geometric_mean():
-    first = np.log([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
-    second = np.log([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
-    mean = np.sqrt(np.exp(first) * np.exp(second))
-    expected = mean / mean.sum(axis=1, keepdims=True)
-    found = np.exp(together(first, second + 3.0))  # logits need not be normalized
-    np.testing.assert_allclose(found, expected, rtol=1e-5)

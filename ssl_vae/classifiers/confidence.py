@@ -95,6 +95,21 @@ def class_probs(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return np.asarray(scipy.special.softmax(scores / temperature, axis=1))
 
 
+def together(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+    """Log of the normalized geometric mean of two classifiers' probabilities: [N, K].
+
+    Args:
+      teacher: Log probabilities of the one, or logits, [N, K].
+      student: Those of the other.
+    """
+    mean = (_log_softmax(teacher) + _log_softmax(student)) / 2
+    return _log_softmax(mean)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(scipy.special.log_softmax(np.float64(logits), axis=1))
+
+
 def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error of the likeliest class, in [0, 1]; 0 is best.
 

@@ -11,8 +11,14 @@ import numpy as np
 
 from ssl_vae.datasets.dataset import Dataset
 
-_FORMAT = "1"  # raise it when the canonical order or the entry's layout changes
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_FORMAT = "2"  # raise it when the canonical order or the entry's layout changes
+_ARRAYS = (
+    "train_images",
+    "train_labels",
+    "train_sources",
+    "test_images",
+    "test_labels",
+)
 
 
 def cache_dir() -> Path:
@@ -21,16 +27,22 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "ssl_vae"
 
 
-def key_of(paths: Iterable[Path]) -> str:
+def key_of(paths: Iterable[Path], root: Path | None = None) -> str:
     """Hex digest of the names and bytes of files.
 
     Never of their times: a file that was replaced within a second is another file.
+
+    Args:
+      paths: the files.
+      root: folder that their names are to be given within; by default a name is the
+        last part of a path.
     """
     digest = hashlib.sha256(_FORMAT.encode())
     for path in paths:
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{path.name}\0{content}\0".encode())
+        name = path.relative_to(root).as_posix() if root else path.name
+        digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -45,6 +57,8 @@ def get(key: str) -> Dataset | None:
                 name=str(entry["name"]),
                 class_names=tuple(entry["class_names"].tolist()),
                 source="",
+                cross_validated=bool(entry["cross_validated"]),
+                notes=tuple(entry["notes"].tolist()),
                 **{array: entry[array] for array in _ARRAYS},
             )
             return dataset if dataset.sha256 == str(entry["sha256"]) else None
@@ -72,6 +86,8 @@ def _write(stream: "tempfile._TemporaryFileWrapper[bytes]", dataset: Dataset) ->
         name=np.array(dataset.name),
         class_names=np.array(dataset.class_names),
         sha256=np.array(dataset.sha256),
+        cross_validated=np.array(dataset.cross_validated),
+        notes=np.array(dataset.notes, str),
         **{array: getattr(dataset, array) for array in _ARRAYS},
     )
     stream.flush()

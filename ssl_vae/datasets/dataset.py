@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from ssl_vae.datasets import known
 from ssl_vae.errors import InputError
+
+Arrays = tuple[np.ndarray, np.ndarray]  # images, and labels as the source wrote them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,13 +18,19 @@ class Dataset:
     """Train and test images with their labels, in canonical order.
 
     Attributes:
-      name: "fashion_mnist", "mnist", or the folder's name for an unknown set.
+      name: "fashion_mnist", "mnist", or the folder's or file's name for an unknown set.
       train_images: uint8 [N, height, width, channels], 0 to 255.
-      train_labels: int32 [N], 0 to num_classes - 1.
+      train_labels: int32 [N], 0 to num_classes - 1, or -1 for an unlabeled image.
       test_images: uint8 [M, height, width, channels], 0 to 255.
       test_labels: int32 [M], 0 to num_classes - 1.
       class_names: one name a class, in label order.
       source: where the images came from, a short phrase for the console.
+      train_sources: [N], what each training image is in its source: the row, int64, or
+        the file's path within the folder, str.
+      cross_validated: whether the set has no test images of its own. Those here are
+        then its labeled training images, each to be judged by a classifier that was
+        not given its label.
+      notes: what was done to the images that their owner may want to know, a line each.
     """
 
     name: str
@@ -31,6 +40,9 @@ class Dataset:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     source: str
+    train_sources: np.ndarray
+    cross_validated: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -41,6 +53,11 @@ class Dataset:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def num_labeled(self) -> int:
+        """Number of training images with a label."""
+        return int(np.count_nonzero(self.train_labels >= 0))
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -57,13 +74,15 @@ class Dataset:
         return digest.hexdigest()
 
     @property
-    def identity(self) -> dict[str, str | int]:
-        """The data in results.json: name, numbers of images, digest."""
+    def identity(self) -> dict[str, Any]:
+        """The data in results.json: name, numbers of images, digest, classes, shape."""
         return {
             "name": self.name,
             "train": len(self.train_images),
-            "test": len(self.test_images),
+            "test": 0 if self.cross_validated else len(self.test_images),
             "sha256": self.sha256,
+            "class_names": list(self.class_names),
+            "image_shape": list(self.image_shape),
         }
 
     def holdout(self, num: int) -> "Dataset":
@@ -72,12 +91,12 @@ class Dataset:
         Hyper-parameters are chosen on it, so that the test set stays unseen.
 
         Args:
-          num: how many training images are held out: the first ``num / num_classes``
-            of each class in canonical order.
+          num: how many labeled training images are held out: the first
+            ``num / num_classes`` of each class in canonical order.
 
         Raises:
           InputError: ``num`` is not a positive multiple of ``num_classes``, or leaves
-            a class without training images.
+            a class without labeled images.
         """
         held = self._first_of_each_class(num)
         return dataclasses.replace(
@@ -85,8 +104,10 @@ class Dataset:
             name=f"{self.name}-validation",
             train_images=self.train_images[~held],
             train_labels=self.train_labels[~held],
+            train_sources=self.train_sources[~held],
             test_images=self.train_images[held],
             test_labels=self.train_labels[held],
+            cross_validated=False,
         )
 
     def _first_of_each_class(self, num: int) -> np.ndarray:
@@ -97,7 +118,8 @@ class Dataset:
                 f"cannot hold out {num} training images: "
                 f"choose a positive multiple of {self.num_classes}, the classes"
             )
-        smallest = int(np.min(np.bincount(self.train_labels)))
+        labels = self.train_labels[self.train_labels >= 0]
+        smallest = int(np.min(np.bincount(labels)))
         if per_class >= smallest:
             raise InputError(
                 f"cannot hold out {num} training images: the smallest class has "
@@ -110,58 +132,90 @@ class Dataset:
 
 
 def assemble(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: Arrays,
+    test: Arrays | None,
     *,
     name: str,
     test_labels_from: str,
+    class_names: tuple[str, ...] = (),
+    sources: np.ndarray | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """The data set made of decoded images and the labels as the source wrote them.
 
     Args:
-      train: images uint8 [N, height, width, channels] and integer labels [N].
-      test: images uint8 [M, height, width, channels] and integer labels [M].
+      train: images uint8 [N, height, width, channels] and labels [N], integers with -1
+        for an unlabeled image or strings with "".
+      test: images uint8 [M, height, width, channels] and labels [M] of the same kind;
+        None for a set without test images.
       name: the data set's name.
-      test_labels_from: file or folder that an error about the test labels names.
+      test_labels_from: file or folder that an error about the labels names.
+      class_names: one name a label value, in their order; by default known or the
+        values as text.
+      sources: [N], see ``Dataset.train_sources``; by default the rows of ``train``.
+      notes: see ``Dataset.notes``.
 
     Raises:
-      InputError: the training images are of one class, or a test label is of none.
+      InputError: the labeled images are of one class or none, or a test label is of
+        no class.
     """
-    values = np.unique(train[1])
+    labeled = train[1] != unlabeled_value(train[1])
+    values = np.unique(train[1][labeled])
     if len(values) < 2:
+        fault = "no training image has a label"
+        if len(values):
+            which = "all" if labeled.all() else "all labeled"
+            fault = f"{which} training images have the label {values[0]}"
         raise InputError(
-            f"{test_labels_from}: all training images have the label {values[0]}: "
-            "a classifier needs two classes or more"
+            f"{test_labels_from}: {fault}: a classifier needs two classes or more"
         )
-    unseen = np.setdiff1d(test[1], values)
-    if unseen.size:
-        raise InputError(
-            f"{test_labels_from} has the label {unseen[0]}, which no training image "
-            "has: check that the train and test files belong together"
-        )
-    train_images, train_labels = _in_canonical_order(*train)
-    test_images, test_labels = _in_canonical_order(*test)
+    # Classes by their place among the values: the order of the values is kept.
+    codes = np.where(labeled, np.searchsorted(values, train[1]), -1).astype(np.int32)
+    order = _canonical_order(train[0], codes)
+    images, labels = train[0][order], codes[order]
+    test_images, test_labels = images[labels >= 0], labels[labels >= 0]
+    if test:
+        test_images, test_labels = _test_part(test, values, test_labels_from)
     return Dataset(
         name=name,
-        train_images=train_images,
-        train_labels=np.searchsorted(values, train_labels).astype(np.int32),
+        train_images=images,
+        train_labels=labels,
         test_images=test_images,
-        test_labels=np.searchsorted(values, test_labels).astype(np.int32),
-        class_names=known.class_names(name, values.tolist()),
+        test_labels=test_labels,
+        class_names=class_names or known.class_names(name, values.tolist()),
         source="",
+        train_sources=order if sources is None else sources[order],
+        cross_validated=test is None,
+        notes=notes,
     )
 
 
-def _in_canonical_order(
-    images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels sorted by (sha256 of the image, label).
+def unlabeled_value(labels: np.ndarray) -> str | int:
+    """What stands for no label among integers, and among strings."""
+    return "" if labels.dtype.kind == "U" else -1
+
+
+def _test_part(test: Arrays, values: np.ndarray, labels_from: str) -> Arrays:
+    """Test images in canonical order, and their classes, int32 [M]."""
+    images, labels = test
+    unseen = np.setdiff1d(labels, values)
+    if unseen.size:
+        raise InputError(
+            f"{labels_from} has the label {unseen[0]}, which no training image "
+            "has: check that the train and test files belong together"
+        )
+    codes = np.searchsorted(values, labels).astype(np.int32)
+    order = _canonical_order(images, codes)
+    return images[order], codes[order]
+
+
+def _canonical_order(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Rows sorted by (sha256 of the image, label), int64 [N].
 
     TFDS shuffles what it prepares, so a file's own order would make "the first 600
     labels" mean something else for every source.
     """
-    rows = images.reshape(len(images), -1)
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
     digests = b"".join(hashlib.sha256(row.data).digest() for row in rows)
     words = np.frombuffer(digests, ">u8").reshape(len(images), 4)
-    order = np.lexsort((labels, *words.T[::-1]))  # the last key sorts first
-    return images[order], labels[order]
+    return np.lexsort((codes, *words.T[::-1]))  # the last key sorts first

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ssl_vae.datasets import cache, idx, known, tfds
+from ssl_vae.datasets import cache, digits, idx, known, tfds
 from ssl_vae.datasets.dataset import Dataset, assemble
 from ssl_vae.errors import InputError
 
@@ -29,6 +29,9 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
     Raises:
       InputError: there is no such data set, or its files are not sound.
     """
+    if name == "digits":
+        _refuse_data_dir(name, data_dir)
+        return digits.load()
     try:
         if data_dir is not None:
             return _from_folder(name, Path(data_dir).expanduser())
@@ -38,6 +41,14 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
             f"{error.filename} cannot be read ({error.strerror}): check its "
             "permissions, or give another folder as --data_dir"
         ) from error
+
+
+def _refuse_data_dir(name: str, data_dir: str | Path | None) -> None:
+    if data_dir is not None:
+        raise InputError(
+            f"--data_dir={data_dir}: --dataset={name} is not looked for in a folder; "
+            "leave --data_dir out"
+        )
 
 
 def _from_folder(name: str, folder: Path) -> Dataset:

@@ -1,0 +1,84 @@
+"""An SVM whose scores have become probabilities, and its two files."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from ssl_vae.classifiers import confidence, proportions, svm
+
+FILES = ("classifier.skops", "classifier.json")
+
+
+@dataclass(frozen=True)
+class CalibratedSVM:
+    """An SVM with what turns its scores into probabilities.
+
+    Attributes:
+      pipeline: Of `svm.fit_svm`.
+      temperature: See `confidence.fit_temperature`.
+      bias: float [K], added to the log probabilities; see `proportions`.
+    """
+
+    pipeline: Pipeline
+    temperature: float
+    bias: np.ndarray
+
+    @classmethod
+    def fitted(cls, features: np.ndarray, labels: np.ndarray, **settings: Any) -> Self:
+        """Fitted to labeled features, float [n, dim] and int [n], without a bias.
+
+        Args:
+          features: Of the labeled images.
+          labels: Their classes, 0..K-1, all of which occur.
+          **settings: Of `svm.fit_svm`.
+        """
+        pipeline = svm.fit_svm(features, labels, **settings)
+        temperature = confidence.temperature_of(pipeline, features, labels)
+        return cls(pipeline, temperature, np.zeros(len(np.unique(labels))))
+
+    def aligned(self, features: np.ndarray, shares: np.ndarray) -> Self:
+        """The same with the bias that gives the classes these shares of images.
+
+        Args:
+          features: Of images that stand for all, float [N, dim].
+          shares: Proportions of the classes among them, float [K].
+        """
+        log_probs = self.log_probs(features)
+        bias = self.bias + proportions.aligning_bias(log_probs, shares)
+        return dataclasses.replace(self, bias=bias)
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores of the classes before temperature and bias, float [N, K]."""
+        return confidence.class_scores(self.pipeline, features)
+
+    def log_probs(self, features: np.ndarray) -> np.ndarray:
+        """Log probabilities of the classes, float [N, K]."""
+        scores = self.scores(features) / self.temperature
+        return proportions.aligned(scores, self.bias)
+
+    def save(self, folder: Path) -> None:
+        """Writes classifier.skops and classifier.json, each in one rename."""
+        svm_file, json_file = (folder / name for name in FILES)
+        svm.save_svm(self.pipeline, svm_file)
+        content = {"temperature": self.temperature, "bias": self.bias.tolist()}
+        partial = json_file.with_name(json_file.name + ".partial")
+        partial.write_text(json.dumps(content) + "\n")
+        partial.replace(json_file)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote.
+
+        Raises:
+          OSError: where a file is missing.
+          ValueError, KeyError, TypeError: for a file with anything else in it.
+        """
+        svm_file, json_file = (folder / name for name in FILES)
+        content = json.loads(json_file.read_text())
+        bias = np.asarray(content["bias"], np.float64)
+        return cls(svm.load_svm(svm_file), float(content["temperature"]), bias)
