@@ -70,9 +70,8 @@ def carry_out(
     recipe, run, before = plan.recipe, plan.workdir, plan.before
     job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
-        train.check_batch_sizes(plan.batch_sizes(num_labels), job.mesh)
-        if "student" in recipe:
-            train.check_batch_sizes(plan.student_batch_sizes(num_labels), job.mesh)
+        for group in {"train", "student"} & set(recipe):
+            train.check_batch_sizes(plan.batch_sizes(num_labels, group), job.mesh)
     if plan.first and not plan.first.stage.weights.exists():
         train.check_batch_sizes([plan.first.train.batch_size], job.mesh)
     run.claim(recipe.to_dict(), plan.data.identity)

@@ -57,18 +57,16 @@ class Plan:
         """Of the splits that are measured."""
         return range(self.splits(num_labels).number(self.recipe.num_splits))
 
-    def batch_sizes(self, num_labels: int) -> list[int]:
-        """Images a step: of all of them; or of the unlabeled and of the labeled."""
-        settings = recipes.at(self.recipe, num_labels).train
-        if not recipes.learns_labels(self.recipe):
-            return [settings.batch_size]
-        labeled = settings.labeled_batch_size
-        given = self.splits(num_labels).num_given
-        return [settings.batch_size - labeled, min(labeled, given)]
+    def batch_sizes(self, num_labels: int, group: str = "train") -> list[int]:
+        """Images a step: of all or of the unlabeled; and of the labeled, if any.
 
-    def student_batch_sizes(self, num_labels: int) -> list[int]:
-        """Images a step of a student: of all of them, and of the labeled."""
-        settings = self.recipe.student
+        Args:
+          num_labels: How many images keep their label.
+          group: Of the recipe, which tells how something is trained.
+        """
+        settings = recipes.at(self.recipe, num_labels)[group]
+        if "labeled_batch_size" not in settings:
+            return [settings.batch_size]
         labeled = settings.labeled_batch_size
         given = self.splits(num_labels).num_given
         return [settings.batch_size - labeled, min(labeled, given)]

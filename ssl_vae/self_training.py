@@ -120,7 +120,7 @@ def _train(
         Examples(job.train_images, every, guesses),
         Examples((job.train_images, labels), labeled),
     ]
-    batch_sizes = plan.student_batch_sizes(num_labels)
+    batch_sizes = plan.batch_sizes(num_labels, "student")
     student = Student(
         plan.data.image_shape,
         plan.data.num_classes,

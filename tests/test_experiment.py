@@ -78,6 +78,7 @@ def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
 def test_a_workdir_holds_what_it_should(finished):
     workdir, _ = finished
     assert {p.name for p in workdir.iterdir()} == {
+        "classifier.json",
         "classifier.skops",
         "config.json",
         "latent_space.png",

@@ -1,0 +1,203 @@
+"""A finished run as a classifier of new images.
+
+classifier = ssl_vae.load("checkpoints/m1-fashion_mnist-seed42")
+classifier.predict(images)
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssl_vae import checkpoint, evaluate
+from ssl_vae import config as recipes
+from ssl_vae.classifiers import confidence
+from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.errors import InputError
+from ssl_vae.models import M1, M1M2, M2, Params, Student
+from ssl_vae.results import Results, Row
+from ssl_vae.workdir import Stage, Workdir, read_json
+
+LogProbs = Callable[[jax.Array], np.ndarray]  # of pixels [N, H * W * C]
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """The classifier of a run's most labels, for images like those it was trained on.
+
+    Attributes:
+      class_names: One a class.
+      image_shape: (H, W, C) of the images it takes.
+      num_labels: How many labels it learned from.
+      log_probs: Log probabilities of the classes, [N, K], of pixels in [0, 1], float32
+        [N, H * W * C].
+    """
+
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    num_labels: int
+    log_probs: LogProbs
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Names of the likeliest classes, str [N]; images as in `predict_proba`."""
+        return np.array(self.class_names)[self.predict_proba(images).argmax(axis=1)]
+
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes, float64 [N, K].
+
+        Args:
+          images: uint8, 0 to 255, or floats in [0, 1]; [N, H, W, C], or [N, H, W] of
+            gray images.
+
+        Raises:
+          InputError: for images of another shape or range.
+        """
+        return np.exp(self.log_probs(self._pixels(np.asarray(images))))
+
+    def _pixels(self, images: np.ndarray) -> jax.Array:
+        """Images as float32 in [0, 1], [N, H * W * C], after checking them."""
+        shape = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)
+        if images.ndim not in (3, 4) or shape != self.image_shape:
+            raise InputError(
+                f"images of shape {images.shape}: this classifier takes [N,"
+                f" {', '.join(map(str, self.image_shape))}]"
+            )
+        if images.dtype == np.uint8:
+            images = images / np.float32(255)
+        elif not np.issubdtype(images.dtype, np.floating):
+            raise InputError(f"images of {images.dtype}: must be uint8, or floats")
+        # Also false for NaN.
+        elif not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
+            raise InputError("images of floats must lie in [0, 1]; 0 to 255 as uint8")
+        flat = images.reshape(len(images), math.prod(self.image_shape))
+        return jnp.asarray(flat, jnp.float32)
+
+
+def load(workdir: str | Path) -> TrainedClassifier:
+    """The classifier that a finished run has kept.
+
+    Raises:
+      InputError: where there is no finished run of this version.
+    """
+    run = Workdir(workdir)
+    results = Results.load(run.results) if run.config.exists() else None
+    if results is None or not results.results:
+        raise InputError(
+            f"--workdir={workdir}: no finished run is there; train one with"
+            " python -m ssl_vae.main --workdir=..."
+        )
+    recipe, row = _recipe(run), results.results[-1]
+    shape = tuple(results.dataset["image_shape"])
+    names = tuple(results.dataset["class_names"])
+    load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
+    try:
+        log_probs = load_one(
+            run, recipes.at(recipe, row.labels), row, shape, len(names)
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
+    return TrainedClassifier(names, shape, row.labels, log_probs)
+
+
+def _recipe(run: Workdir) -> ConfigDict:
+    """The recipe in a run's config.json, checked as if it were new."""
+    content = read_json(run.config)
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise InputError(f"{run.config}: not a run's config.json")
+    recipe = ConfigDict(_with_tuples(content["config"]))
+    try:
+        recipes.validate(recipe)
+    except InputError as error:
+        raise InputError(f"{run.config}: {error}") from None
+    return recipe
+
+
+def _with_tuples(content: Any) -> Any:
+    """What JSON made lists, as the tuples that a recipe has."""
+    if isinstance(content, dict):
+        return {name: _with_tuples(value) for name, value in content.items()}
+    return tuple(content) if isinstance(content, list) else content
+
+
+def _load_svm(
+    run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
+) -> LogProbs:
+    """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
+    m1 = M1(shape, **recipes.model_fields(recipe.model))
+    m1_params = _weights(run.stage(), m1.init)
+    classifier = CalibratedSVM.load(run.path)
+
+    def of_svm(pixels: jax.Array) -> np.ndarray:
+        features = evaluate.map_images(m1.features, m1_params, pixels)
+        return classifier.log_probs(np.asarray(features))
+
+    if "student" not in recipe:
+        return of_svm
+    student = Student(shape, num_classes, num_steps=1)
+    params = _first_of_splits(run, row.labels, student.init)
+
+    def of_both(pixels: jax.Array) -> np.ndarray:
+        logits = evaluate.map_images(student.class_logits, params, pixels)
+        return confidence.together(of_svm(pixels), np.asarray(logits))
+
+    return of_both
+
+
+def _load_joint(
+    run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
+) -> LogProbs:
+    """The classifier q(y|x) of M2 or of M1+M2."""
+    m2 = partial(
+        M2,
+        num_classes=num_classes,
+        labeled_fraction=0.0,  # tells of training alone
+        **recipes.model_fields(recipe.model),
+    )
+    model: M2 | M1M2
+    if "m1" not in recipe:
+        model = m2(pixels=math.prod(shape))
+        class_logits = model.class_logits
+    else:
+        kept = np.asarray(row.vae[0]["kept_units"])
+        first, group = run.stage("m1"), recipe.m1.model
+        if recipe.m1_workdir:
+            there = Workdir(recipe.m1_workdir)
+            first, group = there.stage(), _recipe(there).model
+        m1 = M1(shape, **recipes.model_fields(group))
+        m1_params = _weights(first, m1.init)
+        model = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
+
+        def class_logits(params: Params, x: jax.Array) -> jax.Array:
+            return model.class_logits(params, model.code(x))
+
+    params = _first_of_splits(run, row.labels, model.init)
+
+    def log_probs(pixels: jax.Array) -> np.ndarray:
+        logits = evaluate.map_images(class_logits, params, pixels)
+        return np.asarray(jax.nn.log_softmax(logits), np.float64)
+
+    return log_probs
+
+
+def _weights(stage: Stage, init: Callable[[jax.Array], Params]) -> Params:
+    """Final weights of a stage, shaped like fresh ones."""
+    return checkpoint.load_weights(stage.weights, init(jax.random.key(0)))
+
+
+def _first_of_splits(
+    run: Workdir, num_labels: int, init: Callable[[jax.Array], Params]
+) -> Params:
+    """Final weights of the first of the label splits that were trained together."""
+    splits = run.groups_of_splits(num_labels, 1)[0]
+    keys = jax.random.split(jax.random.key(0), len(splits))
+    weights = run.stage_of_splits(num_labels, splits).weights
+    params = checkpoint.load_weights(weights, jax.vmap(init)(keys))
+    return jax.tree.map(lambda array: array[0], params)

@@ -1,0 +1,198 @@
+"""Classes of new images, by the classifiers that runs have kept."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import blobs
+from PIL import Image
+
+import ssl_vae
+from ssl_vae import config as recipes
+from ssl_vae import datasets, predict
+from ssl_vae.errors import InputError
+from ssl_vae.experiment import run_experiment
+
+CHANGES = {
+    "labels": (8,),
+    "num_splits": 2,
+    "importance_samples": 5,
+    "model.latent_dim": 4,
+    "model.hidden": (32,),
+    "train.num_epochs": 4,
+    "train.batch_size": 28,
+}
+OWN = {
+    "m1": {"train.num_epochs": 12},
+    "best": {
+        "student.num_epochs": 2,
+        "student.batch_size": 28,
+        "student.labeled_batch_size": 8,
+    },
+    "m2": {"train.labeled_batch_size": 8, "train.warmup_epochs": 1},
+    "m1_m2": {
+        "train.labeled_batch_size": 8,
+        "train.warmup_epochs": 1,
+        "m1.model.hidden": (32,),
+        "m1.train.batch_size": 20,
+        "m1.train.num_epochs": 6,
+        "m1.train.learning_rate": 3e-3,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=OWN)
+def run(request, small_data, tmp_path_factory):
+    """A finished run: its folder, and its accuracy on the first split."""
+    config = recipes.load(recipes.recipe_path(request.param))
+    config.update_from_flattened_dict(CHANGES | OWN[request.param])
+    workdir = tmp_path_factory.mktemp(request.param)
+    results = run_experiment(config, workdir, data_dir=small_data)
+    return workdir, results.results[0].test_accuracy[0]
+
+
+@pytest.fixture(scope="module")
+def m1_run(small_data, tmp_path_factory):
+    config = recipes.load(recipes.recipe_path("m1"))
+    config.update_from_flattened_dict(CHANGES | OWN["m1"])
+    workdir = tmp_path_factory.mktemp("m1_run")
+    run_experiment(config, workdir, data_dir=small_data)
+    return workdir
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with six images and a text, and their labels."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    images, labels = blobs(6, seed=5)
+    for i, image in enumerate(images):
+        place = folder / "more" if i > 3 else folder
+        Image.fromarray(image).save(place / f"{i}.png")
+    (folder / "notes.txt").write_text("not an image")
+    return folder, labels
+
+
+def test_a_kept_classifier_has_the_accuracy_of_its_run(run, small_data):
+    workdir, accuracy = run
+    data = datasets.load("corners", small_data)
+    classifier = ssl_vae.load(workdir)
+    assert classifier.class_names == data.class_names
+    assert classifier.num_labels == 8
+    probs = classifier.predict_proba(data.test_images)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-6)
+    right = probs.argmax(axis=1) == data.test_labels
+    assert np.mean(right) == pytest.approx(accuracy, abs=0.03)
+    names = classifier.predict(data.test_images)
+    assert (names == np.array(data.class_names)[probs.argmax(axis=1)]).all()
+
+
+def test_images_may_be_floats_and_without_channels(m1_run):
+    images, _ = blobs(5, seed=3)
+    classifier = ssl_vae.load(m1_run)
+    probs = classifier.predict_proba(images)
+    np.testing.assert_allclose(classifier.predict_proba(images / 255.0), probs)
+    np.testing.assert_allclose(classifier.predict_proba(images[..., None]), probs)
+    assert classifier.predict_proba(images[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.zeros([2, 8, 9], np.uint8), r"takes \[N, 8, 8, 1\]"),
+        (np.zeros([2, 8, 8, 3], np.uint8), r"takes \[N, 8, 8, 1\]"),
+        (np.zeros([8, 8], np.uint8), r"takes \[N, 8, 8, 1\]"),
+        (np.full([2, 8, 8], 200.0), r"lie in \[0, 1\]"),
+        (np.full([2, 8, 8], np.nan), r"lie in \[0, 1\]"),
+        (np.zeros([2, 8, 8], np.int64), "must be uint8, or floats"),
+    ],
+)
+def test_images_of_another_kind_are_refused(m1_run, images, message):
+    with pytest.raises(InputError, match=message):
+        ssl_vae.load(m1_run).predict(images)
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no finished run is there"):
+        ssl_vae.load(tmp_path)
+
+
+def test_a_run_that_lacks_a_file_is_refused_in_one_line(m1_run, tmp_path):
+    for name in ("config.json", "results.json"):
+        (tmp_path / name).write_bytes((m1_run / name).read_bytes())
+    with pytest.raises(InputError, match="not a whole run") as refused:
+        ssl_vae.load(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_command_names_a_class_for_every_image_in_a_folder(m1_run, photos, capsys):
+    folder, labels = photos
+    assert predict.main([f"--workdir={m1_run}", "--format=csv", str(folder)]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["image"].rsplit("/", 1)[1] for row in rows] == [
+        f"{i}.png" for i in range(6)
+    ]
+    assert [row["class"] for row in rows] == [str(label) for label in labels]
+    for row in rows:
+        assert row["runner_up"] != row["class"]
+        assert 0 <= float(row["runner_up_probability"]) <= float(row["probability"])
+
+
+def test_the_command_writes_json_lines_and_a_table(m1_run, photos, capsys):
+    folder, labels = photos
+    one = str(folder / "2.png")
+    assert predict.main([f"--workdir={m1_run}", "--format=json", one]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["image"], record["class"]) == (one, str(labels[2]))
+    assert predict.main([f"--workdir={m1_run}", one]) == 0
+    assert capsys.readouterr().out.startswith(f"{one}  {labels[2]} ")
+
+
+def test_images_that_it_cannot_be_meant_for_are_refused_by_name(m1_run, photos, capsys):
+    folder, _ = photos
+    cases = {
+        "wide.png": (Image.new("L", (9, 8)), "9 x 8 pixels of gray"),
+        "color.png": (Image.new("RGB", (8, 8)), "8 x 8 pixels in color"),
+        "deep.png": (Image.new("I;16", (8, 8)), "8 bits"),
+    }
+    for name, (image, message) in cases.items():
+        image.save(folder / name)
+        assert predict.main([f"--workdir={m1_run}", str(folder / name)]) == 2
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert name in error and message in error and error.count("\n") == 1
+    (folder / "text.png").write_text("no picture")
+    assert predict.main([f"--workdir={m1_run}", str(folder / "text.png")]) == 2
+    assert "not a PNG or JPEG" in capsys.readouterr().err
+
+
+def test_a_damaged_image_is_skipped_and_the_others_are_not(m1_run, photos, capsys):
+    folder, _ = photos
+    content = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(content[: len(content) // 2])
+    assert predict.main([f"--workdir={m1_run}", "--format=csv", str(folder)]) == 1
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 5
+    assert "skipped: " in error and "1.png: damaged" in error
+
+
+def test_paths_without_images_are_refused(m1_run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for path, message in (("empty", "holds no PNG"), ("nowhere", "does not exist")):
+        assert predict.main([f"--workdir={m1_run}", str(tmp_path / path)]) == 2
+        assert message in capsys.readouterr().err
+    assert predict.main([f"--workdir={tmp_path}", str(tmp_path)]) == 2
+    assert "no finished run is there" in capsys.readouterr().err
+
+
+def test_a_refusal_does_not_wait_for_jax(tmp_path):
+    code = (
+        "import sys; from ssl_vae import predict;"
+        f" assert predict.main(['--workdir={tmp_path}', '.']) == 2;"
+        " assert 'jax' not in sys.modules and 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
