@@ -49,20 +49,19 @@ def main(argv: Sequence[str]) -> list[Path]:
       InputError: for anything that the caller can mend; before anything is written.
     """
     flags = _parse(argv)
-    if flags.output is not None:
-        _check_output(flags.output)
-    from ssl_vae.report import compare  # late: see above
-
-    runs = compare.read_runs(flags.runs)
     try:
+        if flags.output is not None:
+            _check_output(flags.output)
+        from ssl_vae.report import compare  # late: see above
+
+        runs = compare.read_runs(flags.runs)
         if len(runs) == 1:
             return _report(runs[0], flags.output)
         path = flags.output or OUTPUT
         compare.write_comparison(path, runs)
     except OSError as error:
         raise InputError(
-            f"{error.filename}: cannot be written ({error.strerror}); choose another"
-            " --output"
+            f"{error.filename}: {error.strerror}; choose another folder or --output"
         ) from None
     return [path]
 
@@ -92,7 +91,7 @@ def run() -> None:
     """The program: exits with 0 done, 2 bad input, 1 anything else."""
     try:
         for path in main(sys.argv[1:]):
-            print(path)  # noqa: T201
+            sys.stdout.buffer.write(bytes(path) + b"\n")  # a name need not be text
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)

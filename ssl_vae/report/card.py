@@ -21,10 +21,8 @@ def write_card(path: Path, results: Results, found: Evidence) -> None:
         "newest": results.results[-1],
         "model": words.model(results),
         "held_out": words.held_out(results),
-        "protocols": {
-            row.protocol: words.protocol(row.protocol, results)
-            for row in results.results
-        },
+        "images": words.images(results),
+        "protocols": words.protocols(results),
         "class_names": found["class_names"].tolist() if found else [],
         "error": figures.calibration_error(found) if calibrated else None,
     }

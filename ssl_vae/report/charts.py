@@ -14,7 +14,7 @@ Numbers = Sequence[float] | np.ndarray
 
 WIDTH, HEIGHT = 480, 320
 SMALL = (240, 160)
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 30, 48
+LEFT, RIGHT, TOP, BOTTOM = 46, 22, 30, 48
 TICK_ROOM = 44  # between labels of a log axis
 
 

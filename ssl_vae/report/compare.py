@@ -30,9 +30,9 @@ def read_run(path: str) -> Run:
     Raises:
       InputError: when there is none, naming the folder and the remedy.
     """
-    workdir = Workdir(path)
-    if not workdir.path.is_dir():
+    if not Path(path).is_dir():
         raise InputError(f"{path}: no such folder")
+    workdir = Workdir(path)
     results = Results.load(workdir.results)
     if results is None:
         there = "its own command goes on with it" if workdir.config.exists() else ""
@@ -83,20 +83,20 @@ def _data(dataset: dict[str, Any]) -> str:
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Writes the page that shows runs side by side."""
     results = [run.results for run in runs]
-    protocols = dict.fromkeys(row.protocol for r in results for row in r.results)
+    protocols = {n: text for r in results for n, text in words.protocols(r).items()}
     content = {
         "runs": runs,
         "colors": [_color(i) for i in range(len(runs))],
         "dataset": results[0].dataset,
         "held_out": words.held_out(results[0]),
-        "protocols": [_protocol(name, runs) for name in protocols],
+        "protocols": [_protocol(*each, runs) for each in protocols.items()],
         "fields": _different([run.recipe for run in runs]),
         "versions": _different([r.versions | {"device": r.device} for r in results]),
     }
     render.write(path, "comparison.html", content)
 
 
-def _protocol(protocol: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _protocol(protocol: str, meaning: str, runs: Sequence[Run]) -> dict[str, Any]:
     """Chart and table of the rows of one protocol: protocols never share a column."""
     first = runs[0].results
     mine = []
@@ -104,7 +104,7 @@ def _protocol(protocol: str, runs: Sequence[Run]) -> dict[str, Any]:
         rows: list[Row] = [r for r in run.results.results if r.protocol == protocol]
         if rows:
             mine.append(series_of(rows, run.name, _color(i)))
-    others = beside(first) if protocol == "inductive" else []
+    others = beside(first, [protocol])
     every = [*mine, *others]
     columns = sorted({n for series in every for n in series.labels})
     best = {
@@ -112,7 +112,7 @@ def _protocol(protocol: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
     return {
         "name": protocol,
-        "meaning": words.protocol(protocol, first),
+        "meaning": meaning,
         "chart": figures.accuracy_chart(every, f"{words.held_out(first)} accuracy"),
         "columns": columns,
         "rows": [(s, [s.at(n) for n in columns]) for s in every],

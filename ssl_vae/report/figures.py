@@ -42,7 +42,7 @@ def accuracy_chart(series: list[Series], what: str) -> Chart:
     ]
     counts = sorted({n for s in series for n in s.labels})
     x = charts.log_axis("labels", counts, counts)
-    y = charts.axis(f"{what}, %", every, vertical=True, percent=True)
+    y = charts.axis(f"{what}, %", every, vertical=True, percent=True, num_ticks=7)
     loud = [s.name for s in series if s.kind == "line"]
     marks = []
     for s in sorted(series, key=lambda s: s.kind != "faint"):  # those beside lie below

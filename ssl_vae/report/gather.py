@@ -50,7 +50,9 @@ def gather(
         "active units": partial(_units, features),
         "reconstructions": partial(_reconstructions, model, params, images, labels),
         "samples": partial(_samples, model, params, images.shape[1:]),
-        "traversals": partial(_traversals, model, params, features, images.shape[1:]),
+        "traversals": partial(
+            _traversals, model, params, features, images.shape[1:], labels
+        ),
     }
     for what, part in parts.items():
         with attempt(what):
@@ -133,29 +135,39 @@ def _samples(model: Model, params: Params, shape: tuple[int, ...]) -> Arrays:
         every_class = jax.jit(model.decode_classes)(params, z)[:, :CLASSES]
         return {"styles": _pictures(every_class, shape)}
     z = jax.random.normal(jax.random.key(0), [math.prod(SAMPLES), model.latent_dim])
-    pictures = _pictures(_decode(model, params, z), shape)
+    pictures = _pictures(jax.jit(partial(_decode, model))(params, z), shape)
     return {"samples": pictures.reshape(*SAMPLES, *pictures.shape[1:])}
 
 
 def _traversals(
-    model: Model, params: Params, features: np.ndarray, shape: tuple[int, ...]
+    model: Model,
+    params: Params,
+    features: np.ndarray,
+    shape: tuple[int, ...],
+    labels: np.ndarray,
 ) -> Arrays:
-    """What each of the most active units does, with the others at their mean."""
+    """What each of the most active units does to the first of the originals.
+
+    The mean of all features would be an image of none of the classes.
+    """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     units = np.argsort(-deviation, kind="stable")[:UNITS]
-    steps = np.zeros([len(units), len(DEVIATIONS), len(mean)])
-    steps[np.arange(len(units)), :, units] = np.outer(deviation[units], DEVIATIONS)
-    z = jnp.asarray((mean + steps).reshape(-1, len(mean)), jnp.float32)
-    pictures = _pictures(_decode(model, params, z), shape)
+    start, row = int(labels.min()), int(np.argmin(labels))
+    z = np.tile(features[row], [len(units), len(DEVIATIONS), 1])
+    for of_unit, unit in zip(z, units, strict=True):
+        of_unit[:, unit] = mean[unit] + deviation[unit] * DEVIATIONS
+    decode = jax.jit(partial(_decode, model, k=start))
+    flat = jnp.asarray(z.reshape(-1, len(mean)), jnp.float32)
+    pictures = _pictures(decode(params, flat), shape)
     grid = pictures.reshape(len(units), len(DEVIATIONS), *pictures.shape[1:])
     return {"traversals": grid, "traversed": units.astype(np.int32)}
 
 
-def _decode(model: Model, params: Params, z: Any) -> jax.Array:
-    """Pixels in [0, 1] of z, [n, pixels]; where there are classes, of the first."""
+def _decode(model: Model, params: Params, z: Any, *, k: int = 0) -> jax.Array:
+    """Pixels in [0, 1] of z, [n, pixels]; of class k where there are classes."""
     if hasattr(model, "decode_classes"):
-        return jnp.asarray(jax.jit(model.decode_classes)(params, z)[:, 0])
-    return jax.nn.sigmoid(jax.jit(model.decode)(params, z))
+        return model.decode_classes(params, z)[:, k]
+    return jax.nn.sigmoid(model.decode(params, z))
 
 
 def _pictures(pixels: Any, shape: tuple[int, ...]) -> np.ndarray:

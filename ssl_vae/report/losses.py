@@ -15,8 +15,8 @@ NAMES = {
     "loss": "loss, nats",
     "log_likelihood": "log-likelihood, nats",
     "kl": "KL, nats",
-    "gradients": "log-likelihood of the gradients, nats",
-    "cross_entropy": "cross-entropy of the labeled, nats",
+    "gradients": "gradients, nats",
+    "cross_entropy": "cross-entropy, nats",
     "entropy": "entropy of q(y|x), nats",
     "classes": "classes in use",
 }
@@ -73,7 +73,7 @@ def _form(record: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 
 def loss_charts(log: Log) -> list[Chart]:
     """A small chart of each metric over the steps, the loss first, a line a run."""
-    names = sorted(log.metrics, key=lambda name: (name != "loss", name))
+    names = sorted(log.metrics, key=lambda name: [*NAMES, name].index(name))
     return [_chart(log, name) for name in names]
 
 

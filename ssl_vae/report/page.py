@@ -1,6 +1,6 @@
 """report.html: one run on a page, from what its folder holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ssl_vae.results import REPORTED, Results, Row
 from ssl_vae.workdir import Workdir, read_json
 
 CELLS = 20  # classes at most for a confusion matrix; beyond, pairs
-PAIRS = 20
+FEW, PAIRS = 8, 30  # confusions that are listed beside the matrix, or without it
 
 Content = dict[str, Any]
 
@@ -36,7 +36,7 @@ def write_report(path: Path, run: Workdir, results: Results, found: Evidence) ->
 
 def content(run: Workdir, results: Results, found: Evidence) -> Content:
     """What the template shows; a section that fails is named in the log, and empty."""
-    images_word = f"{words.held_out(results)} images"
+    images_word = words.images(results)
     sections: dict[str, Callable[[], Any]] = {
         "accuracy": partial(_accuracy, results),
         "confusion": partial(_confusion, found),
@@ -60,10 +60,7 @@ def content(run: Workdir, results: Results, found: Evidence) -> Content:
         "model": words.model(results),
         "held_out": words.held_out(results),
         "images": images_word,
-        "protocols": {
-            row.protocol: words.protocol(row.protocol, results)
-            for row in results.results
-        },
+        "protocols": words.protocols(results),
         "pictures_file": FILE if not found else None,
     }
 
@@ -80,9 +77,9 @@ def series_of(rows: list[Row], name: str, color: str) -> Series:
     )
 
 
-def beside(results: Results) -> list[Series]:
-    """What stands beside a run of Fashion-MNIST; nothing for other images."""
-    if not words.is_fashion_mnist(results):
+def beside(results: Results, protocols: Iterable[str]) -> list[Series]:
+    """What stands beside inductive runs of Fashion-MNIST; nothing for others."""
+    if not words.is_fashion_mnist(results) or set(protocols) != {"inductive"}:
         return []
     reported = [(accuracy, 0.0) for accuracy in REPORTED.values()]
     known = {"reported reference, one run": ("ink", list(REPORTED), reported)}
@@ -104,7 +101,7 @@ def beside(results: Results) -> list[Series]:
 
 def _accuracy(results: Results) -> Content:
     mine = series_of(results.results, results.recipe, "accent")
-    others = beside(results)
+    others = beside(results, words.protocols(results))
     columns = sorted({n for s in (mine, *others) for n in s.labels})
     what = f"{words.held_out(results)} accuracy"
     return {
@@ -112,7 +109,7 @@ def _accuracy(results: Results) -> Content:
         "columns": columns,
         "rows": [(s, [s.at(n) for n in columns]) for s in (mine, *others)],
         "beside": others,
-        "legend": [(s.name, s.color) for s in others],
+        "legend": [(s.name, s.color) for s in (mine, *others)],
     }
 
 
@@ -123,11 +120,12 @@ def _confusion(found: Evidence) -> Content | None:
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    matrix = len(counts) <= CELLS
+    order = np.argsort(-wrong, axis=None, kind="stable")[: FEW if matrix else PAIRS]
     return {
         "names": names,
-        "rows": list(zip(names, shares.tolist(), totals.tolist(), strict=True)),
-        "matrix": len(counts) <= CELLS,
+        "rows": list(zip(names, shares.tolist(), strict=True)),
+        "matrix": matrix,
         "pairs": [
             (names[i], names[j], int(wrong[i, j]), float(shares[i, j]))
             for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
@@ -233,7 +231,7 @@ def _traversals(found: Evidence) -> Content | None:
             (unit, float(np.sqrt(variances[unit])), images.strip(row))
             for unit, row in zip(units, found["traversals"], strict=True)
         ],
-        "with_class": found["class_names"].tolist()[0] if "styles" in found else None,
+        "start": found["class_names"].tolist()[found["originals_classes"][0]],
     }
 
 

@@ -6,8 +6,8 @@ from ssl_vae.results import Results
 PROTOCOLS = {
     "inductive": "no step of the training saw the {images}, with or without labels.",
     "transductive": "the training saw the {images}, without their labels.",
-    "cross_validation": "the data has no {images} of its own. Each labeled image was"
-    " judged by a classifier that was fitted without its label.",
+    "cross_validation": "the data has no test images. Each labeled image was judged"
+    " by a classifier that was fitted without its label.",
 }
 MODELS = {
     "m1": "A variational autoencoder of all training images, which learns no labels; a"
@@ -20,14 +20,22 @@ MODELS = {
 
 
 def held_out(results: Results) -> str:
-    """Which images the accuracy is of: "test" or "validation"."""
-    name = results.dataset["name"]
-    return "validation" if name.endswith("-validation") else "test"
+    """What kind of accuracy it is: "test", "validation" or "cross-validation"."""
+    if any(row.protocol == "cross_validation" for row in results.results):
+        return "cross-validation"
+    return "validation" if results.dataset["name"].endswith("-validation") else "test"
 
 
-def protocol(name: str, results: Results) -> str:
-    """What a protocol means; nothing for one that is not known."""
-    return PROTOCOLS.get(name, "").format(images=f"{held_out(results)} images")
+def images(results: Results) -> str:
+    """Which images the accuracy is of."""
+    kind = held_out(results)
+    return "labeled images" if kind == "cross-validation" else f"{kind} images"
+
+
+def protocols(results: Results) -> dict[str, str]:
+    """The protocols of a run's rows, and what each means, if it is known."""
+    names = dict.fromkeys(row.protocol for row in results.results)
+    return {n: PROTOCOLS.get(n, "").format(images=images(results)) for n in names}
 
 
 def model(results: Results) -> str:
