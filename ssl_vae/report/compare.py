@@ -104,7 +104,7 @@ def _protocol(protocol: str, meaning: str, runs: Sequence[Run]) -> dict[str, Any
         rows: list[Row] = [r for r in run.results.results if r.protocol == protocol]
         if rows:
             mine.append(series_of(rows, run.name, _color(i)))
-    others = beside(first, [protocol])
+    others = [s._replace(color="muted") for s in beside(first, [protocol])]
     every = [*mine, *others]
     columns = sorted({n for series in every for n in series.labels})
     best = {
@@ -118,7 +118,7 @@ def _protocol(protocol: str, meaning: str, runs: Sequence[Run]) -> dict[str, Any
         "rows": [(s, [s.at(n) for n in columns]) for s in every],
         "mine": len(mine),
         "best": [best[n] for n in columns],
-        "legend": [(s.name, s.color) for s in every],
+        "legend": [(s.name, s.color) for s in mine],
         "beside": bool(others),
     }
 

@@ -9,7 +9,7 @@ import jinja2
 from ssl_vae.report import charts
 
 TEMPLATES = Path(__file__).parent / "templates"
-MARKDOWN = r"\`*_{}[]<>()#+-.!|~&$"
+MARKDOWN = r"\`*_[]<>#|~&$"
 
 
 @cache
