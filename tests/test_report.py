@@ -33,7 +33,12 @@ CHANGES = {
     "train.num_epochs": 2,
     "train.batch_size": 20,
 }
-JOINT = {"labels": (8,), "train.labeled_batch_size": 4, "train.warmup_epochs": 0}
+JOINT = {
+    "labels": (8,),
+    "train.labeled_batch_size": 4,
+    "train.warmup_epochs": 0,
+    "few.model.hidden": (16,),
+}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "$x^|`", "a&b\n# c")
 
 
@@ -218,8 +223,16 @@ def test_cross_validation_is_called_by_its_name(m1, tmp_path):
     rows = [dataclasses.replace(row, protocol="cross_validation") for row in rows]
     shown = written(tmp_path, m1, results=rows)
     assert "Cross-validation accuracy of this run" in shown.text
-    assert "fitted without its label" in shown.text
+    assert "not given its label" in shown.text
+    assert "over 2 folds" in shown.text and "choice" not in shown.text
     assert "of the test images" not in shown.text
+
+
+def test_a_model_is_told_in_words_even_one_that_is_not_known(m1, tmp_path):
+    rows = results_of(m1).results
+    rows = [dataclasses.replace(row, classifier="svm_student") for row in rows]
+    assert "the two answer together" in written(tmp_path, m1, results=rows).text
+    assert "The model m9." in written(tmp_path, m1, model="m9").text
 
 
 def test_a_collapsed_model_is_named(m2, tmp_path):
@@ -243,35 +256,33 @@ def test_many_classes_are_shown_as_pairs(m1, tmp_path):
     assert "k3 k7 25 33.3" in shown.text
 
 
-def test_more_rows_join_the_page_and_the_pictures_stay(small_data, tmp_path):
-    config = recipe("m1", labels=(40,))
-    run_experiment(config, tmp_path, data_dir=small_data)
-    before = (tmp_path / "report.npz").read_bytes()
-    config.labels = (8,)
-    run_experiment(config, tmp_path, data_dir=small_data)
-    assert (tmp_path / "report.npz").read_bytes() == before
-    text = Page(tmp_path / "report.html").text
-    assert "8 labels" in text and "Of the classifier with 40 labels" in text
+def test_more_rows_join_the_page_and_the_pictures_stay(small_data, copy):
+    before = (copy / "report.npz").read_bytes()
+    run_experiment(recipe("m1", labels=(20,)), copy, data_dir=small_data)
+    assert (copy / "report.npz").read_bytes() == before
+    text = Page(copy / "report.html").text
+    assert "20 labels" in text and "Of the classifier with 40 labels" in text
 
 
-def test_a_picture_that_fails_costs_no_numbers(
-    small_data, tmp_path, monkeypatch, caplog
-):
+def test_a_picture_that_fails_costs_no_numbers(small_data, copy, monkeypatch, caplog):
     def fail(*_):
         raise RuntimeError("out\nof memory")
 
+    before = results_of(copy).results
+    for name in ("results.json", "model_card.md", "reconstructions.png"):
+        (copy / name).unlink()
     monkeypatch.setattr(gather, "_traversals", fail)
     monkeypatch.setattr(page, "_calibration", fail)
     monkeypatch.setattr("ssl_vae.report.save.write_card", fail)
     with caplog.at_level(logging.WARNING, "ssl_vae"):
-        results = run_experiment(recipe("m1"), tmp_path, data_dir=small_data)
-    assert results == results_of(tmp_path)
+        run_experiment(recipe("m1"), copy, data_dir=small_data)
+    assert results_of(copy).results == before
     assert "no traversals: RuntimeError: out of memory" in caplog.text
-    shown = Page(tmp_path / "report.html")
+    shown = Page(copy / "report.html")
     assert len(shown.absent) == 2
     assert "No traversals" in shown.text
-    assert (tmp_path / "reconstructions.png").exists()
-    assert not (tmp_path / "model_card.md").exists()
+    assert (copy / "reconstructions.png").exists()
+    assert not (copy / "model_card.md").exists()
 
 
 # Made anew, and compared.

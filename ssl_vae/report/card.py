@@ -21,6 +21,7 @@ def write_card(path: Path, results: Results, found: Evidence) -> None:
         "newest": results.results[-1],
         "model": words.model(results),
         "held_out": words.held_out(results),
+        "splits": words.splits(results),
         "images": words.images(results),
         "protocols": words.protocols(results),
         "class_names": found["class_names"].tolist() if found else [],

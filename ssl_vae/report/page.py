@@ -59,6 +59,7 @@ def content(run: Workdir, results: Results, found: Evidence) -> Content:
         "newest": results.results[-1],
         "model": words.model(results),
         "held_out": words.held_out(results),
+        "splits": words.splits(results),
         "images": images_word,
         "protocols": words.protocols(results),
         "pictures_file": FILE if not found else None,

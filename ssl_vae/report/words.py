@@ -7,7 +7,7 @@ PROTOCOLS = {
     "inductive": "no step of the training saw the {images}, with or without labels.",
     "transductive": "the training saw the {images}, without their labels.",
     "cross_validation": "the data has no test images. Each labeled image was judged"
-    " by a classifier that was fitted without its label.",
+    " by a classifier that was not given its label; the training saw it without.",
 }
 MODELS = {
     "m1": "A variational autoencoder of all training images, which learns no labels; a"
@@ -16,6 +16,10 @@ MODELS = {
     " labeled and the unlabeled images at once, and its own q(y|x) classifies.",
     "m1_m2": "A variational autoencoder of all training images and, of its latent"
     " variable, a generative model with a class and a style, whose q(y|z) classifies.",
+}
+CLASSIFIERS = {
+    "svm_student": "A convolutional network learns from the machine's guesses about all"
+    " images, and the two answer together.",
 }
 
 
@@ -32,6 +36,11 @@ def images(results: Results) -> str:
     return "labeled images" if kind == "cross-validation" else f"{kind} images"
 
 
+def splits(results: Results) -> str:
+    """What the accuracies of a row are of: choices, or folds, of the labeled images."""
+    return "folds" if held_out(results) == "cross-validation" else "choices"
+
+
 def protocols(results: Results) -> dict[str, str]:
     """The protocols of a run's rows, and what each means, if it is known."""
     names = dict.fromkeys(row.protocol for row in results.results)
@@ -40,7 +49,8 @@ def protocols(results: Results) -> dict[str, str]:
 
 def model(results: Results) -> str:
     """What the model is, in a sentence or two."""
-    return MODELS.get(results.model, f"The model {results.model}.")
+    text = MODELS.get(results.model, f"The model {results.model}.")
+    return f"{text} {CLASSIFIERS.get(results.results[-1].classifier, '')}".rstrip()
 
 
 def is_fashion_mnist(results: Results) -> bool:
