@@ -10,11 +10,12 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, report, self_training, train
+from ssl_vae import features_first, joint, self_training, train
 from ssl_vae.clock import Clock
 from ssl_vae.job import Job, Stopped
 from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
+from ssl_vae.report import save as report
 from ssl_vae.results import Results
 from ssl_vae.workdir import FORMAT_VERSION
 
@@ -79,7 +80,7 @@ def carry_out(
     for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):
         newest = plan.is_newest(outcome.rows[-1].labels)
         if newest:
-            report.save_pictures(
+            report.save_exhibits(
                 run.path,
                 outcome.model,
                 outcome.params,
@@ -105,6 +106,7 @@ def carry_out(
             | {"python": platform.python_version()},
             command=command,
         )
+        report.save_documents(run, results)
         results.save(run.results)  # last: with it, this part of the run is finished
     assert results is not None  # a plan that is not finished has something missing
     return results

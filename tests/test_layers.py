@@ -29,6 +29,7 @@ ONE_DOOR = {
     "absl.app": "main",
     "ml_collections.config_flags": "main",
     "matplotlib": "report",
+    "jinja2": "report",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

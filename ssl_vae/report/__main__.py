@@ -1,0 +1,101 @@
+"""`python -m ssl_vae.report RUN...`: a run's report made anew, or runs side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ssl_vae.errors import InputError
+
+if TYPE_CHECKING:
+    from ssl_vae.report import compare
+
+# matplotlib and NumPy take a while to import: only after the arguments are read.
+
+PROGRAM = "python -m ssl_vae.report"
+OUTPUT = Path("comparison.html")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {PROGRAM} --help")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="One run: makes its report.html and model_card.md anew, from what"
+        " its folder holds. Several runs of the same data: one page that compares them."
+        " Nothing is trained; the paths written are printed.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help=f"where the page goes; default {OUTPUT}, for one run its own folder",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> list[Path]:
+    """Writes what the arguments ask for.
+
+    Returns:
+      The files written.
+
+    Raises:
+      InputError: for anything that the caller can mend; before anything is written.
+    """
+    flags = _parse(argv)
+    try:
+        if flags.output is not None:
+            _check_output(flags.output)
+        from ssl_vae.report import compare  # late: see above
+
+        runs = compare.read_runs(flags.runs)
+        if len(runs) == 1:
+            return _report(runs[0], flags.output)
+        path = flags.output or OUTPUT
+        compare.write_comparison(path, runs)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: {error.strerror}; choose another folder or --output"
+        ) from None
+    return [path]
+
+
+def _report(run: "compare.Run", output: Path | None) -> list[Path]:
+    """The page of one run; beside it the card where both go into the run's folder."""
+    from ssl_vae.report import card, evidence, page
+
+    found, folder = evidence.load(run.workdir.path), run.workdir.path
+    path = output or folder / "report.html"
+    page.write_report(path, run.workdir, run.results, found)
+    if output:
+        return [path]
+    card.write_card(folder / "model_card.md", run.results, found)
+    return [path, folder / "model_card.md"]
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--output={path}: a page's name ends with .html")
+    if path.is_dir() or not path.parent.is_dir():
+        where = "a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise InputError(f"--output={path}: {where}")
+
+
+def run() -> None:
+    """The program: exits with 0 done, 2 bad input, 1 anything else."""
+    try:
+        for path in main(sys.argv[1:]):
+            sys.stdout.buffer.write(bytes(path) + b"\n")  # a name need not be text
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()
