@@ -44,6 +44,13 @@ flags.DEFINE_string(
     None,
     "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
 )
+flags.DEFINE_integer(
+    "suggest",
+    None,
+    "How many unlabeled images to name whose labels would help most.",
+    lower_bound=1,
+    upper_bound=1000,
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -142,6 +149,10 @@ def main(argv: Sequence[str]) -> int:
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
         results = plan.finished or _carry_out(plan, clock, heard)
     print(results.table(list(plan.recipe.labels)))  # noqa: T201
+    if FLAGS.suggest:
+        from ssl_vae import suggest  # late: see above
+
+        print(suggest.write_suggestions(plan, FLAGS.suggest))  # noqa: T201
     return 0
 
 

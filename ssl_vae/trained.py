@@ -25,7 +25,7 @@ from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir, read_json
 
-LogProbs = Callable[[jax.Array], np.ndarray]  # of pixels [N, H * W * C]
+OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class TrainedClassifier:
       num_labels: How many labels it learned from.
       log_probs: Log probabilities of the classes, [N, K], of pixels in [0, 1], float32
         [N, H * W * C].
+      encode: Features, float32 [N, latent], of such pixels: means of q(z|x).
     """
 
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
     num_labels: int
-    log_probs: LogProbs
+    log_probs: OfPixels
+    encode: OfPixels
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Names of the likeliest classes, str [N]; images as in `predict_proba`."""
@@ -59,7 +61,15 @@ class TrainedClassifier:
         Raises:
           InputError: for images of another shape or range.
         """
-        return np.exp(self.log_probs(self._pixels(np.asarray(images))))
+        return np.exp(self.predict_log_proba(images))
+
+    def predict_log_proba(self, images: np.ndarray) -> np.ndarray:
+        """Their logs, which also tell probabilities near 1 apart."""
+        return self.log_probs(self._pixels(np.asarray(images)))
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features of images as in `predict_proba`, float32 [N, latent]."""
+        return self.encode(self._pixels(np.asarray(images)))
 
     def _pixels(self, images: np.ndarray) -> jax.Array:
         """Images as float32 in [0, 1], [N, H * W * C], after checking them."""
@@ -97,14 +107,13 @@ def load(workdir: str | Path) -> TrainedClassifier:
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
+    at_labels = recipes.at(recipe, row.labels)
     try:
-        log_probs = load_one(
-            run, recipes.at(recipe, row.labels), row, shape, len(names)
-        )
+        log_probs, encode = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
-    return TrainedClassifier(names, shape, row.labels, log_probs)
+    return TrainedClassifier(names, shape, row.labels, log_probs, encode)
 
 
 def _recipe(run: Workdir) -> ConfigDict:
@@ -129,62 +138,67 @@ def _with_tuples(content: Any) -> Any:
 
 def _load_svm(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> LogProbs:
+) -> tuple[OfPixels, OfPixels]:
     """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
     m1 = M1(shape, **recipes.model_fields(recipe.model))
-    m1_params = _weights(run.stage(), m1.init)
+    encode = _mapped(m1.features, _weights(run.stage(), m1.init))
     classifier = CalibratedSVM.load(run.path)
 
     def of_svm(pixels: jax.Array) -> np.ndarray:
-        features = evaluate.map_images(m1.features, m1_params, pixels)
-        return classifier.log_probs(np.asarray(features))
+        return classifier.log_probs(encode(pixels))
 
     if "student" not in recipe:
-        return of_svm
+        return of_svm, encode
     student = Student(shape, num_classes, num_steps=1)
     params = _first_of_splits(run, row.labels, student.init)
+    of_student = _mapped(student.class_logits, params)
 
     def of_both(pixels: jax.Array) -> np.ndarray:
-        logits = evaluate.map_images(student.class_logits, params, pixels)
-        return confidence.together(of_svm(pixels), np.asarray(logits))
+        return confidence.together(of_svm(pixels), of_student(pixels))
 
-    return of_both
+    return of_both, encode
 
 
 def _load_joint(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> LogProbs:
-    """The classifier q(y|x) of M2 or of M1+M2."""
+) -> tuple[OfPixels, OfPixels]:
+    """The classifier q(y|x) of M2 or of M1+M2; features are M2's style, or M1's."""
     m2 = partial(
         M2,
         num_classes=num_classes,
         labeled_fraction=0.0,  # tells of training alone
         **recipes.model_fields(recipe.model),
     )
-    model: M2 | M1M2
     if "m1" not in recipe:
         model = m2(pixels=math.prod(shape))
-        class_logits = model.class_logits
+        params = _first_of_splits(run, row.labels, model.init)
+        logits = _mapped(model.class_logits, params)
+        encode = _mapped(model.features, params)
     else:
+        m1, m1_params = _load_first(run, recipe, shape)
         kept = np.asarray(row.vae[0]["kept_units"])
-        first, group = run.stage("m1"), recipe.m1.model
-        if recipe.m1_workdir:
-            there = Workdir(recipe.m1_workdir)
-            first, group = there.stage(), _recipe(there).model
-        m1 = M1(shape, **recipes.model_fields(group))
-        m1_params = _weights(first, m1.init)
-        model = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
+        both = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
+        params = _first_of_splits(run, row.labels, both.init)
+        logits = _mapped(lambda p, x: both.class_logits(p, both.code(x)), params)
+        encode = _mapped(m1.features, m1_params)
+    return lambda pixels: confidence.log_softmax(logits(pixels)), encode
 
-        def class_logits(params: Params, x: jax.Array) -> jax.Array:
-            return model.class_logits(params, model.code(x))
 
-    params = _first_of_splits(run, row.labels, model.init)
+def _load_first(
+    run: Workdir, recipe: ConfigDict, shape: tuple[int, ...]
+) -> tuple[M1, Params]:
+    """The M1 that M1+M2 stands on: the run's own, or that of another run."""
+    stage, group = run.stage("m1"), recipe.m1.model
+    if recipe.m1_workdir:
+        there = Workdir(recipe.m1_workdir)
+        stage, group = there.stage(), _recipe(there).model
+    m1 = M1(shape, **recipes.model_fields(group))
+    return m1, _weights(stage, m1.init)
 
-    def log_probs(pixels: jax.Array) -> np.ndarray:
-        logits = evaluate.map_images(class_logits, params, pixels)
-        return np.asarray(jax.nn.log_softmax(logits), np.float64)
 
-    return log_probs
+def _mapped(function: Callable[..., jax.Array], params: Params) -> OfPixels:
+    """`function(params, pixels)` of any number of images, as NumPy arrays."""
+    return lambda pixels: np.asarray(evaluate.map_images(function, params, pixels))
 
 
 def _weights(stage: Stage, init: Callable[[jax.Array], Params]) -> Params:
