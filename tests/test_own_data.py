@@ -1,12 +1,19 @@
 """Data of one's own, from the flag to the table, and the mistakes that people make."""
 
+import io
+import re
+import zipfile
+
 import numpy as np
 import pytest
+from conftest import blobs
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets
+from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
+from ssl_vae.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +64,286 @@ def test_digits_give_a_result(tmp_path):
     assert results.results[0].protocol == "inductive"
     assert results.dataset["class_names"] == [str(k) for k in range(10)]
     assert results.dataset["image_shape"] == [8, 8, 1]
+
+
+def arrays(**changes):
+    """What an .npz file of one's own holds: 60 images, 12 of them labeled, no test."""
+    images, classes = blobs(60, seed=0)
+    labels = np.where(np.arange(60) < 12, classes, -1)
+    return {"images": images, "labels": labels} | changes
+
+
+def write_npz(folder, **changes):
+    path = folder / "My cells.npz"
+    content = {k: v for k, v in arrays(**changes).items() if v is not None}
+    np.savez_compressed(path, **content)
+    return path
+
+
+def test_an_npz_file_keeps_images_labels_and_rows_together(tmp_path):
+    path = write_npz(tmp_path, extra=np.arange(3))
+    data = datasets.load(f"npz:{path}")
+    assert data.name == "my-cells"
+    assert data.source == str(path)
+    assert data.image_shape == (8, 8, 1)
+    assert data.class_names == ("0", "1", "2", "3")
+    assert data.num_labeled == 12
+    assert data.cross_validated
+    assert data.identity["test"] == 0
+    given = arrays()
+    for image, label, row in zip(
+        data.train_images, data.train_labels, data.train_sources, strict=True
+    ):
+        np.testing.assert_array_equal(image[..., 0], given["images"][row])
+        assert label == given["labels"][row]
+    labeled = data.train_labels >= 0
+    np.testing.assert_array_equal(data.test_images, data.train_images[labeled])
+    np.testing.assert_array_equal(data.test_labels, data.train_labels[labeled])
+
+
+def test_an_npz_file_is_the_same_data_from_the_cache(tmp_path, monkeypatch):
+    path = write_npz(tmp_path)
+    data = datasets.load(f"npz:{path}")
+    monkeypatch.delattr(np, "savez")  # nothing is kept anew
+    again = datasets.load(f"npz:{path}")
+    assert again.sha256 == data.sha256
+    assert again.cross_validated
+    np.testing.assert_array_equal(again.train_sources, data.train_sources)
+
+
+def test_floats_and_wide_integers_are_the_same_images(tmp_path):
+    sha256 = datasets.load(f"npz:{write_npz(tmp_path)}").sha256
+    images = arrays()["images"]
+    for same in (images / 255, (images / 255).astype("f4"), images.astype("i8")):
+        path = write_npz(tmp_path, images=same)
+        assert datasets.load(f"npz:{path}").sha256 == sha256
+
+
+def test_labels_may_be_strings_and_color_images_have_a_test_part(tmp_path):
+    images, classes = blobs(60, seed=0)
+    color = np.stack([images] * 3, axis=-1)
+    names = np.array(["wren", "owl", "crow", "jay"])[classes]
+    names[40:] = ""
+    path = write_npz(
+        tmp_path,
+        images=color,
+        labels=names,
+        test_images=color[:8],
+        test_labels=names[:8],
+    )
+    data = datasets.load(f"npz:{path}")
+    assert data.class_names == ("crow", "jay", "owl", "wren")
+    assert data.image_shape == (8, 8, 3)
+    assert not data.cross_validated
+    assert data.identity["test"] == 8
+    assert (np.bincount(data.train_labels[data.train_labels >= 0]) == 10).all()
+    row = data.train_sources.tolist().index(1)
+    assert data.class_names[data.train_labels[row]] == names[1]
+
+
+IMAGES = arrays()["images"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": None, "x": IMAGES}, "has no array images but labels, x; wanted"),
+        ({"labels": None}, "has no array labels but images; wanted"),
+        ({"labels": np.arange(59)}, r"labels has the shape \(59,\) and images \(60"),
+        ({"labels": np.zeros([60, 4], int)}, r"labels has the shape \(60, 4\)"),
+        ({"labels": np.arange(60) % 2 / 2}, "labels is of type float64: integers are"),
+        ({"labels": np.array(["a", None] * 30)}, "labels holds Python objects"),
+        ({"labels": np.full(60, -1)}, "no training image has a label"),
+        ({"labels": np.arange(60) % 2 - 1}, "all labeled training images have the lab"),
+        ({"labels": np.arange(60) % 3 - 2}, "labels has -2: labels from 0 on are"),
+        ({"images": IMAGES.reshape(60, 64)}, r"images has the shape \(60, 64\): \[N"),
+        ({"images": np.zeros([60, 3, 8, 8])}, "channels must come last"),
+        ({"images": np.zeros([60, 8, 8, 4])}, "C = 1 .gray. or 3"),
+        ({"images": np.zeros([0, 8, 8]), "labels": np.arange(0)}, "there is no image"),
+        ({"images": np.zeros([60, 2, 300], bool)}, "of type bool: uint8 or float"),
+        ({"images": np.zeros([60, 2, 300])}, "more than 256 pixels a side"),
+        ({"images": IMAGES / 1.0}, "float64 with values from 0.0 to 209.0: uint8, or"),
+        ({"images": IMAGES / np.nan}, "with values from nan to nan"),
+        ({"images": IMAGES.astype("i4") - 9}, "int32 with values from -9 to"),
+        ({"test_images": IMAGES}, "has test_images alone of the test arrays"),
+        (
+            {"test_images": IMAGES[:, :5], "test_labels": np.arange(60) % 4},
+            "images of one size",
+        ),
+        (
+            {"test_images": IMAGES, "test_labels": np.arange(60)},
+            "has the label 4, which no training image has",
+        ),
+        (
+            {"test_images": IMAGES, "test_labels": np.arange(60) % 4 - 1},
+            "test_labels has unlabeled images: leave those out",
+        ),
+        (
+            {"test_images": IMAGES, "test_labels": np.array(["a"] * 60)},
+            "only one has strings",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_an_npz_file_that_will_not_do_is_told_in_one_line(tmp_path, changes, says):
+    path = write_npz(tmp_path, **changes)
+    message = load_error(f"npz:{path}")
+    assert str(path) in message
+    assert re.search(says, message), message
+    assert not (tmp_path / "cache").exists()
+
+
+def header_of(shape, dtype="|u1") -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"shape": shape, "fortran_order": False, "descr": dtype}
+    )
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((2**40, 28, 28), "claims 862017116176384 bytes, more than the limit of 4 GiB"),
+        ((60, 8, 9), "does not hold what its header claims"),
+        ((-60, -8, 8), "does not hold what its header claims"),
+    ],
+)
+def test_a_header_that_lies_is_refused_before_its_array_is_made(tmp_path, shape, says):
+    path = tmp_path / "lies.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", header_of(shape) + IMAGES.tobytes())
+        archive.writestr("labels.npy", header_of((60,)) + bytes(60))
+    assert re.search(says, load_error(f"npz:{path}"))
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("images.npy", "w", force_zip64=True) as stream,
+    ):
+        stream.write(header_of((60, 8, 8)))
+        for _ in range(64):
+            stream.write(bytes(1 << 20))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.npy", header_of((60,)) + bytes(60))
+    assert "does not hold what its header claims" in load_error(f"npz:{path}")
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "flipped", "empty"])
+def test_a_damaged_npz_file_is_told_in_one_line(tmp_path, damage):
+    path = write_npz(tmp_path)
+    content = path.read_bytes()
+    damaged = {
+        "cut": content[:500],
+        "text": b"images, labels",
+        "flipped": content[:300] + b"\0\1\2\3" * 20 + content[380:],
+        "empty": b"",
+    }
+    path.write_bytes(damaged[damage])
+    assert str(path) in load_error(f"npz:{path}")
+
+
+def test_an_npz_path_that_is_none_is_told(tmp_path):
+    assert "absent.npz does not exist" in load_error(f"npz:{tmp_path}/absent.npz")
+    assert "is not a file" in load_error(f"npz:{tmp_path}")
+    assert "leave --data_dir out" in load_error(f"npz:{write_npz(tmp_path)}", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cross_validated(tmp_path_factory):
+    """A finished run on 60 images with 12 labels and no test set."""
+    folder = tmp_path_factory.mktemp("cross")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        config = recipe(f"npz:{write_npz(folder)}", **{"train.num_epochs": 60})
+        return folder, config, run_experiment(config, folder / "run")
+
+
+def test_without_a_test_set_accuracy_is_by_cross_validation(cross_validated):
+    _, _, results = cross_validated
+    (row,) = results.results
+    assert row.protocol == "cross_validation"
+    assert row.labels == 12
+    assert row.split_seeds == [0, 1, 2]  # three labels a class
+    assert row.test_accuracy_mean > 0.8
+    table = results.table([12])
+    assert "cross-validated accuracy %" in table
+    assert "folds" in table
+    assert "test accuracy" not in table
+    assert len(row.calibration) == 3
+
+
+def test_the_kept_classifier_of_a_cross_validation_has_all_labels(cross_validated):
+    folder, _, _ = cross_validated
+    kept = svm.load_svm(folder / "run" / "classifier.skops")
+    assert kept[-1].shape_fit_ == (12, 3)
+
+
+def test_the_same_call_repeats_the_numbers_from_any_folder(
+    cross_validated, monkeypatch
+):
+    folder, config, results = cross_validated
+    monkeypatch.chdir(folder)
+    config = recipes.ConfigDict(config.to_dict())
+    config.dataset = "npz:My cells.npz"
+    assert make_plan(config, folder / "run").finished == results
+
+
+def test_fewer_labels_are_measured_on_all_that_were_not_given(tmp_path):
+    config = recipe(f"npz:{write_npz(tmp_path)}", labels=(8, 12))
+    plan = make_plan(config, tmp_path / "run")
+    split = plan.splits(8).split(0)
+    assert len(split.labeled) == 4
+    assert len(split.measured) == 8
+
+
+def test_five_labels_end_in_a_result(tmp_path):
+    labels = np.where(np.arange(60) < 5, np.arange(60) % 2, -1)
+    config = recipe(f"npz:{write_npz(tmp_path, labels=labels)}")
+    results = run_experiment(config, tmp_path / "run")
+    (row,) = results.results
+    assert (row.labels, row.split_seeds) == (5, [0, 1])
+    assert (tmp_path / "run" / "confidence.png").exists()
+
+
+def test_five_labels_of_five_classes_end_in_a_line(tmp_path):
+    labels = np.where(np.arange(60) < 5, np.arange(60), -1)
+    config = recipe(f"npz:{write_npz(tmp_path, labels=labels)}")
+    with pytest.raises(InputError, match="--labels=5: class '0' has a single label"):
+        run_experiment(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_run_holds_out_labeled_images(tmp_path):
+    labels = np.where(np.arange(60) < 48, np.arange(60) % 4, -1)
+    path = write_npz(tmp_path, labels=labels)
+    config = recipe(f"npz:{path}", evaluate_on="validation")
+    plan = make_plan(config, tmp_path / "run")
+    assert plan.data.name == "my-cells-validation"
+    assert not plan.data.cross_validated
+    assert plan.recipe.labels == (40,)
+    assert len(plan.data.train_sources) == len(plan.data.train_images) == 52
+    config.dataset = f"npz:{write_npz(tmp_path)}"
+    with pytest.raises(InputError, match="a sixth of 12 is fewer than 4"):
+        make_plan(config, tmp_path / "run")
+
+
+def test_joint_models_are_cross_validated_too(tmp_path):
+    labels = np.where(np.arange(60) < 22, np.arange(60) % 4, -1)
+    few = {"few.labels": 0, "num_splits": 1, "train.labeled_batch_size": 8}
+    changes = {"train.batch_size": 18, "train.warmup_epochs": 1, "model.alpha": 5.0}
+    config = recipe(
+        f"npz:{write_npz(tmp_path, labels=labels)}",
+        "m2",
+        **few,
+        **changes,
+        **{"train.num_epochs": 20, "train.learning_rate": 1e-2},
+    )
+    results = run_experiment(config, tmp_path / "run")
+    (row,) = results.results
+    assert row.protocol == "cross_validation"
+    assert (row.labels, row.split_seeds) == (22, [0, 1, 2, 3, 4])
+    assert row.test_accuracy_mean > 0.6
+    assert run_experiment(config, tmp_path / "run") == results

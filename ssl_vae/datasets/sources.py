@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ssl_vae.datasets import cache, digits, idx, known, tfds
+from ssl_vae.datasets import cache, digits, idx, known, npz, tfds
 from ssl_vae.datasets.dataset import Dataset, assemble
 from ssl_vae.errors import InputError
 
@@ -22,17 +22,22 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
 
     Args:
       name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
-        take from a TFDS folder, and IDX files say themselves what they are.
+        take from a TFDS folder, and IDX files say themselves what they are. Or
+        "digits", "npz:FILE" (see ``npz``), neither with ``data_dir``.
       data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
         prepared TFDS data sets.
 
     Raises:
       InputError: there is no such data set, or its files are not sound.
     """
-    if name == "digits":
+    kind, _, where = name.partition(":")
+    if kind in ("digits", "npz"):
         _refuse_data_dir(name, data_dir)
-        return digits.load()
     try:
+        if kind == "digits":
+            return digits.load()
+        if kind == "npz":
+            return _from_npz(Path(where).expanduser())
         if data_dir is not None:
             return _from_folder(name, Path(data_dir).expanduser())
         return _from_machine(name)
@@ -49,6 +54,16 @@ def _refuse_data_dir(name: str, data_dir: str | Path | None) -> None:
             f"--data_dir={data_dir}: --dataset={name} is not looked for in a folder; "
             "leave --data_dir out"
         )
+
+
+def _from_npz(path: Path) -> Dataset:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"--dataset=npz:{path} {what}: give an .npz file")
+    dataset = _cached([path], lambda: npz.read(path))
+    return dataclasses.replace(
+        dataset, name=_as_name(path.with_suffix("")), source=f"{path}"
+    )
 
 
 def _from_folder(name: str, folder: Path) -> Dataset:
