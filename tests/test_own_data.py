@@ -2,15 +2,19 @@
 
 import io
 import re
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 from conftest import blobs
+from PIL import Image
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.classifiers import svm
+from ssl_vae.datasets import picture
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
 from ssl_vae.plan import make_plan
@@ -251,6 +255,232 @@ def test_an_npz_path_that_is_none_is_told(tmp_path):
     assert "leave --data_dir out" in load_error(f"npz:{write_npz(tmp_path)}", tmp_path)
 
 
+def write_folder(root):
+    """Images in a layout that will do: 12 labeled ones of four classes, 48 others."""
+    images, classes = blobs(60, seed=0)
+    for number, (image, k) in enumerate(zip(images, classes, strict=True)):
+        folder = "abcd"[k] if number < 12 else "unlabeled"
+        save(root / folder / f"{number:02}.png", image)
+    return root
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+GRAY = np.full([8, 8], 90, np.uint8)
+COLOR = np.stack([GRAY, GRAY // 2, GRAY // 3], axis=-1)
+
+
+def test_a_folder_keeps_images_classes_and_file_names_together(tmp_path):
+    root = write_folder(tmp_path / "Birds of 2026")
+    data = datasets.load(f"folder:{root}")
+    assert data.name == "birds-of-2026"
+    assert data.image_shape == (8, 8, 1)
+    assert data.class_names == ("a", "b", "c", "d")
+    assert (len(data.train_images), data.num_labeled) == (60, 12)
+    assert data.cross_validated
+    assert data.notes == ()
+    for image, label, name in zip(
+        data.train_images, data.train_labels, data.train_sources, strict=True
+    ):
+        np.testing.assert_array_equal(
+            image[..., 0], np.asarray(Image.open(root / name))
+        )
+        folder = name.split("/")[0]
+        assert folder == (data.class_names[label] if label >= 0 else "unlabeled")
+
+
+def test_a_folder_is_the_same_data_from_the_cache_and_another_when_an_image_moves(
+    tmp_path, monkeypatch
+):
+    root = write_folder(tmp_path / "birds")
+    data = datasets.load(f"folder:{root}")
+    with monkeypatch.context() as patch:
+        patch.delattr(picture, "read_all")
+        again = datasets.load(f"folder:{root}")
+    assert again.sha256 == data.sha256
+    np.testing.assert_array_equal(again.train_sources, data.train_sources)
+    (root / "unlabeled" / "13.png").rename(root / "b" / "13.png")
+    assert datasets.load(f"folder:{root}").num_labeled == 13
+
+
+def test_a_test_folder_is_measured_on(tmp_path):
+    root = write_folder(tmp_path / "birds")
+    for k, name in enumerate("abcd"):
+        save(root / "Test" / name / "t.jpeg", blobs(4, seed=1)[0][k])
+    data = datasets.load(f"folder:{root}")
+    assert not data.cross_validated
+    assert len(data.train_images) == 60
+    assert sorted(data.test_labels) == [0, 1, 2, 3]
+
+
+def test_what_is_done_to_images_is_told_in_a_line_each(tmp_path):
+    root = write_folder(tmp_path / "birds")
+    save(root / "a" / "wide.png", np.full([8, 30], 90, np.uint8))
+    save(root / "a" / "color.JPG", COLOR)
+    clear = np.dstack([COLOR, np.zeros_like(GRAY)])
+    save(root / "a" / "clear.png", clear)
+    for name in ("a/.DS_Store", "a/notes.txt", "README.md", ".git/config", "a/x/y.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("")
+    data = datasets.load(f"folder:{root}")
+    resized, gray, alpha, skipped = data.notes
+    assert resized.startswith("1 of 63 images resized to 8x8: of 2 sizes")
+    assert gray.startswith("61 gray images among color ones")
+    assert alpha.startswith("1 images with an alpha channel")
+    assert skipped.startswith("4 files skipped")
+    assert data.image_shape == (8, 8, 3)
+    white = data.train_images[data.train_sources.tolist().index("a/clear.png")]
+    assert (white == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((8, 8), (8, 8)),
+        ((64, 10), (10, 64)),
+        ((300, 400), (64, 48)),
+        ((1, 300), (64, 1)),
+    ],
+)
+def test_photographs_are_made_small_and_keep_their_shape(tmp_path, shape, size):
+    for name in ("a/1.jpg", "b/2.jpg"):
+        save(tmp_path / name, np.full([*shape, 3], 200, np.uint8))
+    data = datasets.load(f"folder:{tmp_path}")
+    assert data.image_shape == (size[1], size[0], 3)
+    np.testing.assert_allclose(data.train_images, 200, atol=3)
+
+
+def test_a_photograph_that_was_taken_sideways_is_upright(tmp_path):
+    pixels = np.zeros([20, 40], np.uint8)
+    pixels[:, :20] = 255  # bright on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter, clockwise
+    save(tmp_path / "a" / "1.jpg", pixels, exif=exif, quality=100)
+    save(tmp_path / "b" / "2.jpg", np.ascontiguousarray(np.rot90(pixels, -1)))
+    data = datasets.load(f"folder:{tmp_path}")
+    assert data.image_shape == (40, 20, 1)
+    assert (data.train_images[:, 2] > 240).all()  # bright on top
+    assert (data.train_images[:, -2] < 15).all()
+
+
+def test_gray_of_sixteen_bits_keeps_its_shades(tmp_path):
+    shades = (np.arange(64).reshape(8, 8) * 1024).astype(np.uint16)
+    for name in ("a/1.png", "b/2.png"):
+        save(tmp_path / name, shades)
+    data = datasets.load(f"folder:{tmp_path}")
+    np.testing.assert_array_equal(data.train_images[0, ..., 0], shades >> 8)
+
+
+def flat(root):
+    save(root / "1.png", GRAY)
+
+
+def nested(root):
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/1.png"):
+        save(root / name, GRAY)
+
+
+def one_class(root):
+    save(root / "a" / "1.png", GRAY)
+    save(root / "unlabeled" / "2.png", GRAY)
+
+
+def no_class(root):
+    save(root / "Unlabelled" / "2.png", GRAY)
+
+
+def empty_class(root):
+    write_folder(root)
+    (root / "e").mkdir()
+    (root / "e" / "1.gif").write_bytes(b"GIF89a")
+
+
+def flat_test(root):
+    write_folder(root)
+    save(root / "test" / "1.png", GRAY)
+
+
+def unknown_test(root):
+    write_folder(root)
+    save(root / "test" / "e" / "1.png", GRAY)
+
+
+def nothing(root):
+    root.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        (flat, "set has 1 images and no subfolder that says their class; wanted: DIR/"),
+        (
+            nested,
+            "set/train holds folders and no images; if they are the classes, give",
+        ),
+        (one_class, "set has one class, 'a', and a classifier needs two; wanted: DIR/"),
+        (no_class, "set has no class and a classifier needs two; wanted: DIR/<class>"),
+        (nothing, "set has no class and a classifier needs two; wanted: DIR/<class>"),
+        (empty_class, "set/e has no PNG or JPEG images but 1 files of other kinds: fi"),
+        (flat_test, "set/test has 1 images and no subfolder that says their class; wa"),
+        (unknown_test, "set/test has the label e, which no training image has"),
+    ],
+)
+def test_another_layout_is_told_with_the_one_that_is_wanted(tmp_path, layout, says):
+    layout(tmp_path / "set")
+    assert says in load_error(f"folder:{tmp_path / 'set'}")
+
+
+def png_of(width, height) -> bytes:
+    """A small file that claims so many pixels."""
+    head = struct.pack(">II5B", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + head
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(head)) + chunk
+    return start + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\0IDAT"
+
+
+def jpeg() -> bytes:
+    stream = io.BytesIO()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(256, size=[99, 99]).astype("u1")).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "cut.jpg",
+            jpeg()[:3000],
+            "cannot be read as PNG or JPEG (image file is trunc",
+        ),
+        ("text.png", b"hello", "cannot be read as PNG or JPEG (not such an image)"),
+        ("empty.png", b"", "cannot be read as PNG or JPEG (not such an image)"),
+        ("gif.png", b"GIF89a" + bytes(40), "(not such an image): replace or remove it"),
+        ("head.png", png_of(8, 8), "cannot be read as PNG or JPEG ("),
+        ("large.png", png_of(9000, 9000), "is too large: 9000x9000 pixels, and the l"),
+        ("larger.png", png_of(12000, 12000), "is too large: 12000x12000 pixels, and"),
+        ("bomb.png", png_of(2**30, 2**30), "is too large: "),
+    ],
+)
+def test_a_file_that_is_damaged_or_too_large_is_named(tmp_path, name, content, says):
+    root = write_folder(tmp_path / "birds")
+    (root / "a" / name).write_bytes(content)
+    message = load_error(f"folder:{root}")
+    assert message.startswith(str(root / "a" / name))
+    assert says in message
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_is_none_is_told(tmp_path):
+    assert "absent does not exist" in load_error(f"folder:{tmp_path}/absent")
+    (tmp_path / "file").touch()
+    assert "is not a folder" in load_error(f"folder:{tmp_path}/file")
+    assert "leave --data_dir out" in load_error(f"folder:{tmp_path}", tmp_path)
+
+
 @pytest.fixture(scope="module")
 def cross_validated(tmp_path_factory):
     """A finished run on 60 images with 12 labels and no test set."""
@@ -339,7 +569,7 @@ def test_joint_models_are_cross_validated_too(tmp_path):
         "m2",
         **few,
         **changes,
-        **{"train.num_epochs": 20, "train.learning_rate": 1e-2},
+        **{"train.num_epochs": 12, "train.learning_rate": 1e-2},
     )
     results = run_experiment(config, tmp_path / "run")
     (row,) = results.results

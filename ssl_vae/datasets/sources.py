@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ssl_vae.datasets import cache, digits, idx, known, npz, tfds
+from ssl_vae.datasets import cache, class_folders, digits, idx, known, npz, tfds
 from ssl_vae.datasets.dataset import Dataset, assemble
 from ssl_vae.errors import InputError
 
@@ -22,8 +22,9 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
 
     Args:
       name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
-        take from a TFDS folder, and IDX files say themselves what they are. Or
-        "digits", "npz:FILE" (see ``npz``), neither with ``data_dir``.
+        take from a TFDS folder, and IDX files say themselves what they are. Or, without
+        ``data_dir``, "digits", "npz:FILE" or "folder:DIR", see ``npz`` and
+        ``class_folders``.
       data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
         prepared TFDS data sets.
 
@@ -31,13 +32,15 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
       InputError: there is no such data set, or its files are not sound.
     """
     kind, _, where = name.partition(":")
-    if kind in ("digits", "npz"):
+    if kind in ("digits", "npz", "folder"):
         _refuse_data_dir(name, data_dir)
     try:
         if kind == "digits":
             return digits.load()
         if kind == "npz":
             return _from_npz(Path(where).expanduser())
+        if kind == "folder":
+            return _from_images(Path(where).expanduser())
         if data_dir is not None:
             return _from_folder(name, Path(data_dir).expanduser())
         return _from_machine(name)
@@ -66,6 +69,22 @@ def _from_npz(path: Path) -> Dataset:
     )
 
 
+def _from_images(root: Path) -> Dataset:
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise InputError(f"--dataset=folder:{root} {what}: give a folder of images")
+    listing = class_folders.find(root)
+    paths = listing.train + listing.test
+    dataset = _cached(paths, lambda: class_folders.read(listing), root=root)
+    notes = dataset.notes
+    if listing.skipped:
+        kinds = "hidden, not PNG or JPEG, or misplaced"
+        notes = (*notes, f"{listing.skipped} files skipped: {kinds}")
+    return dataclasses.replace(
+        dataset, name=_as_name(root), source=f"{root}", notes=notes
+    )
+
+
 def _from_folder(name: str, folder: Path) -> Dataset:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -86,10 +105,12 @@ def _from_folder(name: str, folder: Path) -> Dataset:
 
 def _from_machine(name: str) -> Dataset:
     if name not in known.DOWNLOADABLE:
-        nearest = difflib.get_close_matches(name, known.DOWNLOADABLE, n=1, cutoff=0)[0]
+        names = (*known.DOWNLOADABLE, "digits")
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
         raise InputError(
             f"no data set is called {name!r}, the nearest is {nearest!r}: choose one "
-            f"of {', '.join(known.DOWNLOADABLE)}, or give a folder as --data_dir"
+            f"of {', '.join(names)}, or for data of your own folder:DIR or npz:FILE, "
+            "or give a folder of IDX files as --data_dir"
         )
     tfds_dir = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     tfds_dir = tfds_dir.expanduser()
@@ -134,8 +155,10 @@ def _from_tfds(folder: Path) -> Dataset:
     return dataclasses.replace(dataset, source=where)
 
 
-def _cached(paths: Iterable[Path], decode: Callable[[], Dataset]) -> Dataset:
-    key = cache.key_of(paths)
+def _cached(
+    paths: Iterable[Path], decode: Callable[[], Dataset], root: Path | None = None
+) -> Dataset:
+    key = cache.key_of(paths, root)
     if (dataset := cache.get(key)) is None:
         dataset = decode()
         cache.put(key, dataset)
