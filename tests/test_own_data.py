@@ -1,5 +1,6 @@
 """Data of one's own, from the flag to the table, and the mistakes that people make."""
 
+import contextlib
 import io
 import re
 import struct
@@ -479,6 +480,70 @@ def test_a_folder_that_is_none_is_told(tmp_path):
     (tmp_path / "file").touch()
     assert "is not a folder" in load_error(f"folder:{tmp_path}/file")
     assert "leave --data_dir out" in load_error(f"folder:{tmp_path}", tmp_path)
+
+
+def write_tfds(folder, name="little_birds", split="train", shape=(8, 8, 3)):
+    """Prepares a TFDS set without TensorFlow, whose images are of PIL."""
+    import tensorflow_datasets as stock
+
+    given = name
+
+    class Made(stock.core.GeneratorBasedBuilder):
+        name = given
+        VERSION = stock.core.Version("1.0.0")
+
+        def _info(self):
+            label = stock.features.ClassLabel(names=["owl", "crow", "wren", "jay"])
+            image = stock.features.Image(shape=shape)
+            features = stock.features.FeaturesDict({"image": image, "label": label})
+            return stock.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, (image, k) in enumerate(zip(*blobs(24, seed=0), strict=True)):
+                color = Image.fromarray(image).convert("RGB")
+                yield number, {"image": color, "label": int(k)}
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        Made(data_dir=folder).download_and_prepare(file_format="array_record")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    import tensorflow_datasets as stock
+
+    folder = tmp_path_factory.mktemp("tfds")
+    with stock.core.registered.skip_registration():
+        write_tfds(folder)
+        write_tfds(folder, "other_split", split="validation")
+        write_tfds(folder, "many_sizes", shape=(None, None, 3))
+    return folder
+
+
+def test_any_prepared_tfds_set_is_read_with_its_class_names(tfds_dir, monkeypatch):
+    data = datasets.load("tfds:little_birds", tfds_dir)
+    assert data.name == "little_birds"
+    assert data.class_names == ("owl", "crow", "wren", "jay")
+    assert data.image_shape == (8, 8, 3)
+    assert data.num_labeled == len(data.train_images) == 24
+    assert data.cross_validated
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
+    assert datasets.load("tfds:little_birds").sha256 == data.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("other_split", "and the splits validation: image, label and train are needed"),
+        ("many_sizes", "(None, None, 3): images of one size are needed, at most 256"),
+        ("cifar10", "pip install tensorflow, or prepare it on another machine and"),
+    ],
+)
+def test_a_tfds_set_that_will_not_do_is_told_in_one_line(tfds_dir, name, says):
+    assert says in load_error(f"tfds:{name}", tfds_dir)
 
 
 @pytest.fixture(scope="module")

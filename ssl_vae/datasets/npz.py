@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ssl_vae.datasets.dataset import Arrays, Dataset, assemble, unlabeled_value
+from ssl_vae.datasets.dataset import (
+    MAX_SIDE,
+    Arrays,
+    Dataset,
+    assemble,
+    unlabeled_value,
+)
 from ssl_vae.errors import InputError
 
 MAX_BYTES = 4 << 30
-MAX_SIDE = 256  # pixels; the networks are fully connected
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit
 _WANTED = (
     "wanted: images [N, H, W] or [N, H, W, C], labels [N] with -1 for unlabeled, "

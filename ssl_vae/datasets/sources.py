@@ -22,9 +22,9 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
 
     Args:
       name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
-        take from a TFDS folder, and IDX files say themselves what they are. Or, without
-        ``data_dir``, "digits", "npz:FILE" or "folder:DIR", see ``npz`` and
-        ``class_folders``.
+        take from a TFDS folder, and IDX files say themselves what they are. Or
+        "tfds:NAME" for any image classification set of TFDS; or, without ``data_dir``,
+        "digits", "npz:FILE" or "folder:DIR", see ``npz`` and ``class_folders``.
       data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
         prepared TFDS data sets.
 
@@ -39,6 +39,8 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
             return digits.load()
         if kind == "npz":
             return _from_npz(Path(where).expanduser())
+        if kind == "tfds":
+            return _from_any_tfds(where, data_dir)
         if kind == "folder":
             return _from_images(Path(where).expanduser())
         if data_dir is not None:
@@ -112,8 +114,7 @@ def _from_machine(name: str) -> Dataset:
             f"of {', '.join(names)}, or for data of your own folder:DIR or npz:FILE, "
             "or give a folder of IDX files as --data_dir"
         )
-    tfds_dir = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    tfds_dir = tfds_dir.expanduser()
+    tfds_dir = _tfds_dir()
     if prepared := tfds.find(name, tfds_dir):
         return _from_tfds(prepared)
     unpacked = cache.cache_dir() / "debian" / _DEBIAN.relative_to("/")
@@ -121,6 +122,19 @@ def _from_machine(name: str) -> Dataset:
         if name == "fashion_mnist" and folder.is_dir():
             return _from_idx(folder, "Debian package")
     return _from_tfds(tfds.prepare(name, tfds_dir))
+
+
+def _from_any_tfds(name: str, data_dir: str | Path | None) -> Dataset:
+    folder = Path(data_dir).expanduser() if data_dir else _tfds_dir()
+    if prepared := tfds.find(name, folder):
+        return _from_tfds(prepared)
+    make = tfds.prepare if name in known.DOWNLOADABLE else tfds.prepare_any
+    return _from_tfds(make(name, folder))
+
+
+def _tfds_dir() -> Path:
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    return folder.expanduser()
 
 
 def _from_idx(folder: Path, kind: str) -> Dataset:
@@ -144,9 +158,11 @@ def _from_idx(folder: Path, kind: str) -> Dataset:
 
 def _from_tfds(folder: Path) -> Dataset:
     def decode() -> Dataset:
-        train, test = tfds.read(folder)
+        train, test, names = tfds.read(folder)
         name = _as_name(folder.parent)
-        return assemble(train, test, name=name, test_labels_from=where)
+        return assemble(
+            train, test, name=name, test_labels_from=where, class_names=names
+        )
 
     where = f"TFDS in {folder.parent.parent}"
     files = sorted(path for path in folder.iterdir() if path.is_file())
