@@ -15,6 +15,7 @@ from PIL import Image
 from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.classifiers import svm
+from ssl_vae.datasets import __main__ as command
 from ssl_vae.datasets import picture
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
@@ -447,6 +448,17 @@ def jpeg() -> bytes:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(256, size=[99, 99]).astype("u1")).save(stream, "JPEG")
     return stream.getvalue()
+
+
+def test_the_command_says_what_a_folder_holds(tmp_path, capsys):
+    root = write_folder(tmp_path / "birds")
+    (root / ".DS_Store").touch()
+    assert command.main([f"folder:{root}"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 files skipped: hidden, not PNG or JPEG, or misplaced",
+        "birds: 60 train (12 labeled) and 0 test images of 8x8, 4 classes, from "
+        f"{root}",
+    ]
 
 
 @pytest.mark.parametrize(
