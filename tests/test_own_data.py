@@ -329,7 +329,10 @@ def test_what_is_done_to_images_is_told_in_a_line_each(tmp_path):
         (root / name).write_text("")
     data = datasets.load(f"folder:{root}")
     resized, gray, alpha, skipped = data.notes
-    assert resized.startswith("1 of 63 images resized to 8x8: of 2 sizes")
+    assert resized == (
+        "1 of 63 images resized to 8x8: the most common of 2 sizes, and at most 64 "
+        "pixels a side"
+    )
     assert gray.startswith("61 gray images among color ones")
     assert alpha.startswith("1 images with an alpha channel")
     assert skipped.startswith("4 files skipped")

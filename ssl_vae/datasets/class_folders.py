@@ -133,10 +133,11 @@ def _notes(headers: list[Header], size: tuple[int, int], *, color: bool) -> list
     """What was done to the images, a line each."""
     notes = []
     if resized := sum(header.size != size for header in headers):
+        sizes = len({header.size for header in headers})
+        common = f"the most common of {sizes} sizes, and " if sizes > 1 else ""
         notes.append(
-            f"{resized} of {len(headers)} images resized to {size[0]}x{size[1]}: of "
-            f"{len({header.size for header in headers})} sizes the most common is "
-            f"taken, and at most {MAX_SIDE} pixels a side"
+            f"{resized} of {len(headers)} images resized to {size[0]}x{size[1]}: "
+            f"{common}at most {MAX_SIDE} pixels a side"
         )
     gray = sum(not header.color for header in headers)
     if color and gray:
