@@ -26,7 +26,6 @@ logger = logging.getLogger("ssl_vae")
 MAX_SIDE = 64
 MAX_BYTES = 4 << 30
 _MANY = 5_000  # images that are not read within a few seconds
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _UNLABELED = ("unlabeled", "unlabelled")
 _TEST = "test"
 _LAYOUT = (
@@ -158,7 +157,7 @@ def _content(folder: Path) -> tuple[list[Path], list[Path], int]:
         if path.is_dir():
             if not hidden:
                 folders.append(path)
-        elif hidden or path.suffix.lower() not in _SUFFIXES:
+        elif hidden or path.suffix.lower() not in picture.SUFFIXES:
             others += 1
         else:
             images.append(path)

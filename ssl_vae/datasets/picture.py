@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from ssl_vae.errors import InputError
 
+SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 64_000_000  # of one file; a camera's have up to 50 million
 _FORMATS = ("PNG", "JPEG")
 _GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
