@@ -135,7 +135,8 @@ def _decoded(
 ) -> tuple[list[Path], np.ndarray]:
     """Those of the files that are whole, and their pixels, uint8 [n, H, W, C]."""
     height, width, channels = shape
-    readable, images = [], np.empty([len(files), *shape], np.uint8)
+    readable: list[Path] = []
+    images = np.empty([len(files), *shape], np.uint8)
     for file in files:
         try:
             pixels = picture.read(file, (width, height), color=channels == 3)

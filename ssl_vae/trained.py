@@ -59,7 +59,7 @@ class TrainedClassifier:
             gray images.
 
         Raises:
-          InputError: for images of another shape or range.
+          InputError: for images of another shape or range, or none.
         """
         return np.exp(self.predict_log_proba(images))
 
@@ -74,7 +74,7 @@ class TrainedClassifier:
     def _pixels(self, images: np.ndarray) -> jax.Array:
         """Images as float32 in [0, 1], [N, H * W * C], after checking them."""
         shape = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)
-        if images.ndim not in (3, 4) or shape != self.image_shape:
+        if images.ndim not in (3, 4) or shape != self.image_shape or not len(images):
             raise InputError(
                 f"images of shape {images.shape}: this classifier takes [N,"
                 f" {', '.join(map(str, self.image_shape))}]"
@@ -84,10 +84,9 @@ class TrainedClassifier:
         elif not np.issubdtype(images.dtype, np.floating):
             raise InputError(f"images of {images.dtype}: must be uint8, or floats")
         # Also false for NaN.
-        elif not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
+        elif not (images.min() >= 0 and images.max() <= 1):
             raise InputError("images of floats must lie in [0, 1]; 0 to 255 as uint8")
-        flat = images.reshape(len(images), math.prod(self.image_shape))
-        return jnp.asarray(flat, jnp.float32)
+        return jnp.asarray(images.reshape(len(images), -1), jnp.float32)
 
 
 def load(workdir: str | Path) -> TrainedClassifier:

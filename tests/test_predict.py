@@ -97,7 +97,6 @@ def test_images_may_be_floats_and_without_channels(m1_run):
     probs = classifier.predict_proba(images)
     np.testing.assert_allclose(classifier.predict_proba(images / 255.0), probs)
     np.testing.assert_allclose(classifier.predict_proba(images[..., None]), probs)
-    assert classifier.predict_proba(images[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +104,7 @@ def test_images_may_be_floats_and_without_channels(m1_run):
     [
         (np.zeros([2, 8, 9], np.uint8), r"takes \[N, 8, 8, 1\]"),
         (np.zeros([2, 8, 8, 3], np.uint8), r"takes \[N, 8, 8, 1\]"),
+        (np.zeros([0, 8, 8], np.uint8), r"takes \[N, 8, 8, 1\]"),
         (np.zeros([8, 8], np.uint8), r"takes \[N, 8, 8, 1\]"),
         (np.full([2, 8, 8], 200.0), r"lie in \[0, 1\]"),
         (np.full([2, 8, 8], np.nan), r"lie in \[0, 1\]"),
