@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from ssl_vae.datasets.known import CANONICAL_SHA256
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
 
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
@@ -84,8 +84,18 @@ class Results:
         return next((r for r in self.results if r.labels == num_labels), None)
 
     def save(self, path: Path) -> None:
-        """Writes the file in one rename."""
-        write_json(path, dataclasses.asdict(self))
+        """Writes the file in one rename.
+
+        Raises:
+          RunError: when a figure is not a finite number.
+        """
+        try:
+            write_json(path, dataclasses.asdict(self))
+        except ValueError:
+            raise RunError(
+                f"{path}: not written, for some figure of the model is not finite; it"
+                " may need a smaller learning_rate, in another --workdir"
+            ) from None
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
