@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
 # split. github.com/rachnaumesh/Semi-supervised-learning-VAE
 REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,11 @@ class Results:
                 f" {FORMAT_VERSION}; choose another --workdir"
             )
         try:
-            rows = [Row(**row) for row in content["results"]]
-            return cls(**(content | {"results": rows}))
-        except (TypeError, KeyError) as error:
+            rows = [_typed(Row, row) for row in content["results"]]
+            results = _typed(cls, content | {"results": rows})
+            results.table([row.labels for row in rows])  # or raises
+            return results
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}: not a results file ({error}); move it away or choose another"
                 " --workdir"
@@ -153,3 +158,29 @@ class Results:
             if row.labels in label_counts and row.collapsed
         ]
         return "\n".join(text)
+
+
+def _typed(cls: type[T], fields: dict[str, Any]) -> T:
+    """`cls(**fields)`, where the values, which come from a file, are of its types.
+
+    Raises:
+      TypeError: naming the field that is not.
+    """
+    made, kinds = cls(**fields), get_type_hints(cls)
+    for name, value in fields.items():
+        if not _is_of(value, kinds[name]):
+            raise TypeError(f"{name} is not {kinds[name]}")
+    return made
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(_is_of(v, args[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_of(v, args[1]) for v in value.values()
+        )
+    if kind is float:
+        return type(value) in (int, float)
+    return kind is Any or type(value) is kind

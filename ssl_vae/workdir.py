@@ -171,6 +171,7 @@ class Workdir:
           InputError: when another run has been faster.
         """
         self.check_owner(config, dataset)
+        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, _identity(config, dataset))
 
     def stage(self, name: str = "") -> Stage:
