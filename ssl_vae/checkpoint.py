@@ -3,9 +3,11 @@
 The only importer of Orbax, which reads flipped bits back as if nothing were wrong.
 """
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,11 +169,10 @@ def _load(restore: Restore, folder: Path, template: Any) -> Any:
     """What `_save_args` saved, after all checks; the exceptions name the folder."""
     if not (folder / "meta").is_dir():
         raise Damaged(f"{folder} is damaged (its digests are missing)")
-    with _reading(folder):
-        meta = restore(args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-        if meta.pop("sha256") != _digest_of_json(meta):
-            raise Damaged(f"{folder} is damaged (its digests)")
-        version, arrays = meta["format_version"], meta["arrays"]
+    meta = _read(folder, restore, meta=ocp.args.JsonRestore())
+    if not isinstance(meta, dict) or meta.pop("sha256", "") != _digest_of_json(meta):
+        raise Damaged(f"{folder} is damaged (its digests)")
+    version, arrays = meta["format_version"], meta["arrays"]
     if version != FORMAT_VERSION:
         raise InputError(
             f"{folder}: format_version is {version}, this version of ssl_vae reads"
@@ -186,13 +187,11 @@ def _load(restore: Restore, folder: Path, template: Any) -> Any:
                 f" there and {wanted.get(name, 'absent')} here; choose another"
                 " --workdir"
             )
-    with _reading(folder):
-        # Through the template: it says on which devices the arrays go.
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-        tree = restore(args=args).state
-        for name, leaf in _leaves(tree):
-            if _digest(leaf) != arrays[name]["sha256"]:
-                raise Damaged(f"{folder} is damaged ({name})")
+    # Through the template: it says on which devices the arrays go.
+    tree = _read(folder, restore, state=ocp.args.StandardRestore(template))
+    for name, leaf in _leaves(tree):
+        if _digest(leaf) != arrays[name]["sha256"]:
+            raise Damaged(f"{folder} is damaged ({name})")
     return tree
 
 
@@ -228,12 +227,12 @@ def _digest_of_json(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Makes of whatever a damaged folder brings about the one exception for it."""
+def _read(folder: Path, restore: Restore, **item: Any) -> Any:
+    """One item of what was saved, or the one exception for damage of any kind."""
+    (name,) = item
     try:
-        yield
-    except (RunError, MemoryError, PermissionError):
+        return restore(args=ocp.args.Composite(**item))[name]
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # Orbax raises nearly every type that there is
         raise Damaged(f"{folder} is damaged ({_in_short(error)})") from error
@@ -253,6 +252,9 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _in_short(error: Exception) -> str:
-    """The first words of an exception; Orbax and TensorStore may tell pages."""
+    """What the disk says, or else the first words; TensorStore tells pages."""
     text = " ".join(str(error).split()) or type(error).__name__
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+        if (words := os.strerror(number)) in text:
+            return words
     return text if len(text) <= 120 else f"{text[:120]}..."

@@ -224,7 +224,11 @@ def run() -> None:
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file
+    # Libraries raise what matters; their own words, of every thread that met a full
+    # disk or a damaged file, would bury the one line for it.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").disabled = True
+    sys.unraisablehook = lambda _: None
     app.run(_or_exit(main), flags_parser=_or_exit(parse_flags))
 
 

@@ -313,6 +313,9 @@ def fit(
         state, metrics = advance(state)
         metrics = jax.device_get(metrics)
         _check_finite(state, metrics.pop("finite"), before)
+        for name, metric in metrics.items():
+            if not np.isfinite(metric).all():
+                raise NotFinite(f"{name} is not finite by step {steps_done(state)}")
         yield state, metrics
 
 

@@ -85,7 +85,7 @@ def run(*args, **options):
 
 def one_line(stderr):
     """The message of a run that failed: a line, after those of its progress."""
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     line = stderr.splitlines()[-1]
     assert line.startswith("error: ")
     return line
