@@ -72,6 +72,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         config,
         "Recipe, a file with get_config(); --config.<field>=<value> changes a field.",
         sys_argv=argv,
+        flag_values=FLAGS,
     )
     FLAGS["config"].default_as_str = f"'{file}'"
     try:
