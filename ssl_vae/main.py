@@ -30,6 +30,7 @@ PROGRAM = "python -m ssl_vae.main"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 STOPPED = 128 + signal.SIGTERM  # exit status
 GRACE = 8.0  # seconds for the step boundary and the save after a signal
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's word for it
 T = TypeVar("T")
 
 flags.DEFINE_list(
@@ -209,6 +210,13 @@ def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
             sys.exit(2)
         except RunError as error:
             _say(f"error: {error}")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and OUT_OF_MEMORY not in str(error):
+                raise
+            _say(
+                "error: out of memory; choose a smaller --config.train.batch_size or"
+                " model, with a --workdir of its own"
+            )
         except OSError as error:  # a full disk, mostly
             _say(
                 f"error: {error}; what was saved before is kept: once that is mended"

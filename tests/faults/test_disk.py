@@ -1,4 +1,4 @@
-"""Disks that are full, folders that may not be written, networks that are not there."""
+"""Full disks, too little memory, folders of others, networks that are not there."""
 
 import os
 import socket
@@ -51,6 +51,15 @@ def test_a_disk_that_is_full_from_the_start_is_told_in_one_line(small_data, tmp_
     assert full.returncode == 1, full.stderr
     assert "File too large" in harness.one_line(full.stderr)
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_too_little_memory_is_told_in_one_line(small_data, tmp_path):
+    vast = {"model.hidden": (50_000, 50_000)}  # 10 GB a matrix
+    command = harness.command(tmp_path / "run", small_data, **vast)
+    done = harness.run(*under(f"memory={8 << 30}"), *command)
+    assert done.returncode == 1, done.stderr
+    message = harness.one_line(done.stderr)
+    assert "out of memory; choose a smaller --config.train.batch_size" in message
 
 
 def test_a_folder_that_may_not_be_written_is_refused_in_one_line(small_data, tmp_path):

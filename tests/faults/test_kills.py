@@ -57,7 +57,7 @@ def whole(small_data, tmp_path_factory):
 
 
 @contextmanager
-def started(command, workdir):
+def started(command, workdir, **options):
     """The process of a run, from when it begins to write; waits for its end."""
     config = workdir / "config.json"
 
@@ -65,7 +65,8 @@ def started(command, workdir):
         return config.stat().st_mtime_ns if config.exists() else 0
 
     before = written()
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, **options) as process:
         try:
             until(lambda: written() != before, process)
             yield process
@@ -188,3 +189,14 @@ def test_a_second_run_in_a_workdir_is_refused_and_a_dead_one_is_no_obstacle(
     with Workdir(tmp_path).lock():
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_run_of_four_devices_goes_on_with_one(small_data, tmp_path):
+    command = harness.command(tmp_path, small_data)
+    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    with started(command, tmp_path, env=os.environ | four) as process:
+        until(lambda: any(tmp_path.glob("steps/*/meta")), process)
+        process.kill()
+    done = harness.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert harness.litter(tmp_path) == []

@@ -1,6 +1,7 @@
-"""A command under limits: under.py files=BYTES|anybody COMMAND...
+"""A command under limits: under.py files=BYTES|memory=BYTES|anybody COMMAND...
 
-files=BYTES: no file may grow larger, as on a full disk or under a quota.
+files: no file may grow larger, as on a full disk or under a quota.
+memory: the process may have no more.
 anybody: permission bits bite, even for root.
 """
 
@@ -17,6 +18,7 @@ if __name__ == "__main__":
     if limit == "anybody":
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, DAC_OVERRIDE, 0, 0, 0)
     else:
-        most = int(limit.removeprefix("files="))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        of, _, most = limit.partition("=")
+        kind = {"files": resource.RLIMIT_FSIZE, "memory": resource.RLIMIT_AS}[of]
+        resource.setrlimit(kind, (int(most), int(most)))
     os.execv(command[0], command)
