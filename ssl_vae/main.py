@@ -51,6 +51,9 @@ flags.DEFINE_string(
     None,
     "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
 )
+flags.DEFINE_bool(
+    "dry_run", False, "Print the recipe, sizes and an estimate of the time; do nothing."
+)
 flags.DEFINE_integer(
     "suggest",
     None,
@@ -155,6 +158,11 @@ def main(argv: Sequence[str]) -> int:
     with _stop_signals() as heard:
         with clock.part("data"):
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
+        if FLAGS.dry_run:
+            from ssl_vae import dry_run  # late: see above
+
+            print(dry_run.describe(plan))  # noqa: T201
+            return 0
         results = plan.finished
         if results is None:
             with plan.workdir.lock():

@@ -14,7 +14,7 @@ FLOORS = [
     ["models", "classifiers", "workdir", "splits"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan", "trained"],
-    ["job", "suggest"],
+    ["job", "suggest", "dry_run"],
     ["loop"],
     ["extractor"],
     ["features_first", "joint", "self_training"],

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -127,6 +128,16 @@ def test_a_run_that_lacks_a_file_is_refused_in_one_line(m1_run, tmp_path):
     with pytest.raises(InputError, match="not a whole run") as refused:
         ssl_vae.load(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_classifier_is_refused(m1_run, tmp_path):
+    shutil.copytree(m1_run, tmp_path / "run")
+    file = tmp_path / "run" / "classifier.skops"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="classifier.skops is damaged"):
+        ssl_vae.load(tmp_path / "run")
 
 
 def test_the_command_names_a_class_for_every_image_in_a_folder(m1_run, photos, capsys):
