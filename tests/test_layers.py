@@ -10,12 +10,12 @@ import ssl_vae
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "clock", "batches"],
-    ["networks", "datasets", "labels", "config"],
+    ["networks", "datasets", "labels", "config", "inputs"],
     ["models", "classifiers", "workdir"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
-    ["report", "plan"],
-    ["job"],
-    ["loop"],
+    ["report", "plan", "fitting"],
+    ["job", "semisupervised"],
+    ["loop", "estimators"],
     ["extractor"],
     ["features_first", "joint"],
     ["experiment"],
