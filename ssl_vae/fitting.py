@@ -1,4 +1,4 @@
-"""Models fitted to arrays in memory: no folder, no log, and compiled code that is shared.
+"""Models fitted to arrays in memory: no folder, no log, and shared compiled code.
 
 JAX compiles anew for every shape and for every function object, which takes longer than
 many a fit to a small set. So models with the same hyper-parameters are one object here,
@@ -98,7 +98,8 @@ def train_params(
         tx=tx,
         mesh=train.data_mesh(jax.devices()[:1]),
     )
-    for state, metrics in train.fit(advance, state, num_steps=num_steps):
+    for now, metrics in train.fit(advance, state, num_steps=num_steps):
+        state = now
         if not np.isfinite(metrics["loss"]):
             raise InputError(
                 f"learning_rate={schedule.learning_rate}: the loss is"

@@ -1,4 +1,4 @@
-"""What users of scikit-learn hand in, in the models' terms: pixels, and labels from 0."""
+"""What users of scikit-learn hand in, in the models' terms: pixels and labels."""
 
 import math
 import warnings
@@ -84,7 +84,7 @@ class PixelRange(NamedTuple):
 
         uint8 is divided by 255, unless the range is that of numbers of another kind.
         """
-        if X.dtype == np.uint8 and self == (0, 1):
+        if X.dtype == np.uint8 and self.low == 0 and self.high == 1:
             return X.astype(np.float32) / 255
         width = (self.high - self.low) or 1.0
         scaled = X.astype(np.result_type(X, np.float32)) / width - self.low / width
