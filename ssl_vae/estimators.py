@@ -134,7 +134,7 @@ class VAEFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEstimat
       hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
       kl_weight: Factor of the KL term in the loss; below 1 keeps more features active.
       gradient_weight: Above 0 the VAE also learns the oriented gradients of the images.
-      num_epochs: Passes over the images.
+      num_epochs: Passes over the images; small sets need more of them than large ones.
       batch_size: Images a step; there may be fewer in all.
       learning_rate: Adam's at first; it falls to 0 along a cosine.
       image_shape: (H, W) or (H, W, C) of images that are given as rows; only
@@ -149,7 +149,7 @@ class VAEFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _VAEEstimat
         hidden: tuple[int, ...] = (500, 500),
         kl_weight: float = 0.05,
         gradient_weight: float = 0.0,
-        num_epochs: int = 20,
+        num_epochs: int = 40,
         batch_size: int = 100,
         learning_rate: float = 1e-3,
         image_shape: tuple[int, ...] | None = None,
@@ -238,7 +238,8 @@ class SemiSupervisedVAEClassifier(ClassifierMixin, _VAEEstimator):
       gradient_weight: M1: above 0 it also learns the images' oriented gradients.
       alpha: M2: weight of the classification loss.
       C: The SVM's penalty, for "m1"; larger fits the labels harder.
-      num_epochs: Passes over the images, in M2 over the unlabeled.
+      num_epochs: Passes over the images, in M2 over the unlabeled; small sets need
+        more of them than large ones.
       batch_size: Images a step; in M2 half of them labeled.
       learning_rate: Adam's at first; it falls to 0 along a cosine.
       image_shape: (H, W) or (H, W, C) of images that are given as rows; only
@@ -256,7 +257,7 @@ class SemiSupervisedVAEClassifier(ClassifierMixin, _VAEEstimator):
         gradient_weight: float = 0.0,
         alpha: float = 1.0,
         C: float = 2.0,
-        num_epochs: int = 20,
+        num_epochs: int = 40,
         batch_size: int = 100,
         learning_rate: float = 1e-3,
         image_shape: tuple[int, ...] | None = None,

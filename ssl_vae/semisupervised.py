@@ -114,7 +114,8 @@ def _fit_m1_m2(
     """M1 of all images, then M2 of its latent variable and the classes."""
     key_m1, key_m2 = jax.random.split(key)
     found = train_m1(x, settings.m1, settings.schedule, key_m1)
-    kept = informative_units(features(found, x))
+    mean, logvar = _posterior(found, x)
+    kept = informative_units(mean)
     if not len(kept):
         warnings.warn(
             "no latent unit of M1 tells images apart, so all are kept; M1 needs a"
@@ -126,19 +127,20 @@ def _fit_m1_m2(
     found["kept"] = kept
     m2 = _m2(len(kept), labels, settings, gaussian=True)
     joint = fitting.m1_m2(settings.m1, m2)
-    params = _train_joint(joint, _code(found, x), labels, settings.schedule, key_m2)
+    code = mean[:, kept], logvar[:, kept]
+    params = _train_joint(joint, code, labels, settings.schedule, key_m2)
     return found | {"m2": dataclasses.asdict(m2), "m2_params": params}
 
 
 def _m1_m2_scores(found: Found, x: np.ndarray) -> np.ndarray:
-    return _m2_scores(found, _code(found, x)[0])
+    return _m2_scores(found, _posterior(found, x)[0][:, found["kept"]])
 
 
-def _code(found: Found, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What M2 is given of images: mean and log variance of the kept units of z1."""
+def _posterior(found: Found, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log variance of q(z1|x), [n, latent]."""
     model, params = m1_of(found)
     mean, logvar = fitting.map_rows(model.encode, params, x)
-    return mean[:, found["kept"]], logvar[:, found["kept"]]
+    return mean, logvar
 
 
 def _m2(
