@@ -61,10 +61,10 @@ class Training:
     @property
     def tx(self) -> optax.GradientTransformation:
         """Adam, its learning rate constant or falling to 0 along a cosine."""
-        rate = self.settings.learning_rate
-        if self.settings.schedule == "cosine":
-            rate = optax.cosine_decay_schedule(rate, self.num_steps)
-        return optax.adam(rate)
+        cosine = self.settings.schedule == "cosine"
+        return train.adam(
+            self.settings.learning_rate, decay_steps=self.num_steps if cosine else None
+        )
 
     def initial_params(self) -> Params:
         """Fresh parameters, with a leading axis if there are several runs."""

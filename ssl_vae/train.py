@@ -8,7 +8,7 @@ the same numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +67,16 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """The arrays of `tree`, whole on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+@lru_cache(maxsize=32)  # one object for one rule: `compile_steps` shares by identity
+def adam(
+    learning_rate: float, *, decay_steps: int | None
+) -> optax.GradientTransformation:
+    """Adam; with `decay_steps` its learning rate falls to 0 along a cosine."""
+    if decay_steps is None:
+        return optax.adam(learning_rate)
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps))
 
 
 def init_state(params: Any, tx: optax.GradientTransformation) -> TrainState:
@@ -223,15 +233,16 @@ def compile_steps(
     num_epoch = steps_per_epoch(examples, batch_sizes)
     whole = min(steps_per_scan, num_epoch)
     steps = partial(
-        train_steps, batch_sizes=batch_sizes, loss_fn=loss_fn, tx=tx, mesh=mesh
+        _jitted_steps,
+        tuple(batch_sizes),
+        loss_fn,
+        tx,
+        mesh,
+        several=state.step.ndim > 0,
     )
 
     def compiled(num_steps: int) -> Any:
-        function: Callable[..., Any] = partial(steps, num_steps=num_steps)
-        if state.step.ndim:
-            one_by_one = jax.default_backend() == "cpu"
-            function = for_each_run(function, one_by_one=one_by_one)
-        return jax.jit(function, donate_argnums=0).lower(state, examples, key).compile()
+        return steps(num_steps=num_steps).lower(state, examples, key).compile()
 
     by_length = {n: compiled(n) for n in {whole, num_epoch % whole} - {0}}
     order_of = jax.jit(
@@ -255,6 +266,31 @@ def compile_steps(
         return steps(replicate(mesh, state), (first, *examples[1:]), key)
 
     return advance
+
+
+@lru_cache(maxsize=32)  # the same training of other data is not compiled again
+def _jitted_steps(
+    batch_sizes: tuple[int, ...],
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    several: bool,
+    num_steps: int,
+) -> Any:
+    """`train_steps`, or `for_each_run` of it, under `jax.jit`."""
+    function: Callable[..., Any] = partial(
+        train_steps,
+        num_steps=num_steps,
+        batch_sizes=batch_sizes,
+        loss_fn=loss_fn,
+        tx=tx,
+        mesh=mesh,
+    )
+    if several:
+        one_by_one = jax.default_backend() == "cpu"
+        function = for_each_run(function, one_by_one=one_by_one)
+    return jax.jit(function, donate_argnums=0)
 
 
 def _order_of_runs(

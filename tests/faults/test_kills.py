@@ -98,14 +98,23 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(
         command = harness.command(workdir, small_data, name)
         with harness.fault(f"SIGKILL at random, {name}"):
             for _ in range(kills):
-                with started(command, workdir) as process:
-                    time.sleep(rng.uniform(0, seconds))
-                    process.kill()
+                killed = kill_at_random(command, workdir, rng, seconds / kills)
+                while not killed:  # it was done before
+                    shutil.rmtree(workdir)
+                    killed = kill_at_random(command, workdir, rng, seconds / kills)
             done = harness.run(*command)
             assert done.returncode == 0, done.stderr
             assert harness.numbers(workdir) == expected
             assert harness.litter(workdir) == []
         shutil.rmtree(workdir)
+
+
+def kill_at_random(command, workdir, rng, seconds):
+    """Kills a run within so many seconds; False if it was done before."""
+    with started(command, workdir) as process:
+        time.sleep(rng.uniform(0, seconds))
+        process.kill()
+    return not (workdir / "results.json").exists()
 
 
 @pytest.mark.parametrize(
