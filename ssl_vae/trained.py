@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from ssl_vae import checkpoint, evaluate
 from ssl_vae import config as recipes
-from ssl_vae.classifiers import confidence
+from ssl_vae.classifiers import confidence, traceable
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.models import M1, M1M2, M2, Params, Student
@@ -26,6 +26,7 @@ from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir, read_json
 
 LogProbs = Callable[[jax.Array], np.ndarray]  # of pixels [N, H * W * C]
+Traceable = Callable[[jax.Array], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class TrainedClassifier:
       num_labels: How many labels it learned from.
       log_probs: Log probabilities of the classes, [N, K], of pixels in [0, 1], float32
         [N, H * W * C].
+      traceable: The same in float32, as a function that JAX can trace.
+      weights: Arrays of all its models, a tree by name.
     """
 
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
     num_labels: int
     log_probs: LogProbs
+    traceable: Traceable
+    weights: Params
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Names of the likeliest classes, str [N]; images as in `predict_proba`."""
@@ -87,24 +92,17 @@ def load(workdir: str | Path) -> TrainedClassifier:
       InputError: where there is no finished run of this version.
     """
     run = Workdir(workdir)
-    results = Results.load(run.results) if run.config.exists() else None
-    if results is None or not results.results:
-        raise InputError(
-            f"--workdir={workdir}: no finished run is there; train one with"
-            " python -m ssl_vae.main --workdir=..."
-        )
+    results = Results.of_finished_run(workdir)
     recipe, row = _recipe(run), results.results[-1]
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
     try:
-        log_probs = load_one(
-            run, recipes.at(recipe, row.labels), row, shape, len(names)
-        )
+        parts = load_one(run, recipes.at(recipe, row.labels), row, shape, len(names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
-    return TrainedClassifier(names, shape, row.labels, log_probs)
+    return TrainedClassifier(names, shape, row.labels, *parts)
 
 
 def _recipe(run: Workdir) -> ConfigDict:
@@ -129,18 +127,23 @@ def _with_tuples(content: Any) -> Any:
 
 def _load_svm(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> LogProbs:
+) -> tuple[LogProbs, Traceable, Params]:
     """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
     m1 = M1(shape, **recipes.model_fields(recipe.model))
     m1_params = _weights(run.stage(), m1.init)
     classifier = CalibratedSVM.load(run.path)
+    arrays = traceable.arrays_of(classifier)
+    weights: Params = {"m1": m1_params, "svm": arrays}
 
     def of_svm(pixels: jax.Array) -> np.ndarray:
         features = evaluate.map_images(m1.features, m1_params, pixels)
         return classifier.log_probs(np.asarray(features))
 
+    def of_arrays(pixels: jax.Array) -> jax.Array:
+        return traceable.log_probs(arrays, m1.features(m1_params, pixels))
+
     if "student" not in recipe:
-        return of_svm
+        return of_svm, of_arrays, weights
     student = Student(shape, num_classes, num_steps=1)
     params = _first_of_splits(run, row.labels, student.init)
 
@@ -148,12 +151,16 @@ def _load_svm(
         logits = evaluate.map_images(student.class_logits, params, pixels)
         return confidence.together(of_svm(pixels), np.asarray(logits))
 
-    return of_both
+    def both_traced(pixels: jax.Array) -> jax.Array:
+        logits = student.class_logits(params, pixels)
+        return traceable.together(of_arrays(pixels), logits)
+
+    return of_both, both_traced, weights | {"student": params}
 
 
 def _load_joint(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> LogProbs:
+) -> tuple[LogProbs, Traceable, Params]:
     """The classifier q(y|x) of M2 or of M1+M2."""
     m2 = partial(
         M2,
@@ -162,6 +169,7 @@ def _load_joint(
         **recipes.model_fields(recipe.model),
     )
     model: M2 | M1M2
+    weights: Params = {}
     if "m1" not in recipe:
         model = m2(pixels=math.prod(shape))
         class_logits = model.class_logits
@@ -173,6 +181,7 @@ def _load_joint(
             first, group = there.stage(), _recipe(there).model
         m1 = M1(shape, **recipes.model_fields(group))
         m1_params = _weights(first, m1.init)
+        weights |= {"m1": m1_params, "kept_units": kept}
         model = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
 
         def class_logits(params: Params, x: jax.Array) -> jax.Array:
@@ -184,7 +193,10 @@ def _load_joint(
         logits = evaluate.map_images(class_logits, params, pixels)
         return np.asarray(jax.nn.log_softmax(logits), np.float64)
 
-    return log_probs
+    def traced(pixels: jax.Array) -> jax.Array:
+        return jax.nn.log_softmax(class_logits(params, pixels))
+
+    return log_probs, traced, weights | {"m2": params}
 
 
 def _weights(stage: Stage, init: Callable[[jax.Array], Params]) -> Params:
