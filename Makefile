@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LABELS ?= 100,600,1000,3000
 ARGS ?=
+KILLS ?= 200
+EXAMPLES ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint data bench lock clean
+.PHONY: help run test lint data bench soak audit lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +33,17 @@ data: $(VENV)/.run  ## get Fashion-MNIST ready
 bench: $(VENV)/.dev data  ## training speed against PyTorch (installs torch)
 	$(BIN)/python -m pip install --quiet 'torch==2.13.0'
 	$(BIN)/python benchmarks/throughput.py
+
+soak: $(VENV)/.dev  ## faults by the hundred, for hours (KILLS=200 EXAMPLES=100000)
+	SSL_VAE_KILLS=$(KILLS) SSL_VAE_EXAMPLES=$(EXAMPLES) \
+	  $(BIN)/python -m pytest -s tests/faults
+
+audit: | $(VENV)/bin/python  ## known vulnerabilities of the locked versions
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet pip-audit || \
+	  { echo 'not checked: pip-audit cannot be installed'; exit 1; }
+	@$(BIN)/python scripts/audit.py $(VENV)/audit/bin/pip-audit \
+	  requirements.lock requirements-dev.lock
 
 lock: $(VENV)/.dev  ## resolve the versions in pyproject.toml anew
 	$(BIN)/python -m pip install --quiet uv

@@ -16,12 +16,12 @@ def get_config() -> ConfigDict:
     with config.unlocked():
         config.student = ConfigDict(
             {
-                "num_epochs": 6,
+                "num_epochs": 18,
                 "batch_size": 128,
                 "labeled_batch_size": 32,
                 "learning_rate": 1e-3,
                 "schedule": "cosine",
-                "checkpoint_every": 1,
+                "checkpoint_every": 2,
             }
         )
     return config

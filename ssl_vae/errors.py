@@ -1,4 +1,4 @@
-"""The one exception that a user can cause."""
+"""What a user may be told in one line instead of a traceback."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,12 @@ class InputError(ValueError):
 
     Its message is one line that names the thing at fault and the remedy. The command
     line prints it after ``error:`` and exits with status 2; nothing has been written.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on: damaged or unwritable files, numbers that overflow.
+
+    Its message is one line that names the fault and the remedy. The command line prints
+    it after ``error:`` and exits with status 1; what was saved before is kept.
     """

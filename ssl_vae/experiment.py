@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ssl_vae import config as recipes
 from ssl_vae import features_first, joint, self_training, train
 from ssl_vae.clock import Clock
+from ssl_vae.errors import InputError
 from ssl_vae.job import Job, Stopped
 from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
@@ -54,21 +55,28 @@ def run_experiment(
     Raises:
       InputError: for anything that the caller can mend; before any long work.
       Stopped: after `stop` said so.
-      Diverged: when the training came to nothing.
+      RunError: when the run cannot go on: the training came to nothing (`Diverged`), a
+        file is damaged or cannot be written.
     """
     clock = Clock()
     with clock.part("data"):
         plan = make_plan(config, workdir, data_dir)
     if plan.finished:
         return plan.finished
-    return carry_out(plan, clock=clock, command=command, stop=stop)
+    with plan.workdir.lock():
+        return carry_out(plan, clock=clock, command=command, stop=stop)
 
 
 def carry_out(
     plan: Plan, *, clock: Clock, command: str, stop: Callable[[], bool]
 ) -> Results:
-    """What a plan leaves to be done, see `run_experiment`."""
+    """What a plan leaves to be done, see `run_experiment`; under the workdir's lock."""
     recipe, run, before = plan.recipe, plan.workdir, plan.before
+    if Results.load(run.results) != before:
+        raise InputError(
+            f"{run.results}: another process has just changed it; give the same command"
+            " again"
+        )
     job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
         for group in {"train", "student"} & set(recipe):

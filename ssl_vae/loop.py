@@ -1,7 +1,8 @@
 """The loop around `train`: one training with its checkpoints, log and progress."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,14 +13,15 @@ from ml_collections import ConfigDict
 
 from ssl_vae import checkpoint, train
 from ssl_vae.batches import Examples, steps_per_epoch
+from ssl_vae.errors import RunError
 from ssl_vae.job import Job, Keys, Stopped
 from ssl_vae.models import Model, Params, Student
 from ssl_vae.progress import Progress
 from ssl_vae.workdir import Stage
 
 
-class Diverged(ArithmeticError):
-    """Training met a loss that is not a finite number; the last good state is kept."""
+class Diverged(RunError):
+    """Training met a number that is not finite; the last good state is kept."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ class Training:
     @property
     def tx(self) -> optax.GradientTransformation:
         """Adam, its learning rate constant or falling to 0 along a cosine."""
-        rate = self.settings.learning_rate
-        if self.settings.schedule == "cosine":
-            rate = optax.cosine_decay_schedule(rate, self.num_steps)
-        return optax.adam(rate)
+        cosine = self.settings.schedule == "cosine"
+        return train.adam(
+            self.settings.learning_rate, decay_steps=self.num_steps if cosine else None
+        )
 
     def initial_params(self) -> Params:
         """Fresh parameters, with a leading axis if there are several runs."""
@@ -102,7 +104,8 @@ def trained_params(job: Job, training: Training) -> Params:
 
     Raises:
       Stopped: after `job.stop` said so.
-      Diverged: when the loss is not finite.
+      Diverged: when a number is not finite.
+      RunError: when a state or the weights cannot be written, or are damaged.
     """
     stage, params = training.stage, training.initial_params()
     if stage.weights.exists():
@@ -135,20 +138,28 @@ def _fit(
         steps_per_epoch=training.steps_per_epoch,
         num_epochs=training.settings.num_epochs,
     )
-    with job.clock.part("train"), progress:
+    with job.clock.part("train"), progress, _diverging(training):
         for state, metrics in train.fit(advance, first, num_steps=num_steps):
-            step, loss = train.steps_done(state), metrics["loss"]
-            if not np.isfinite(loss).all():
-                raise Diverged(
-                    f"the loss is {loss} at step {step} of {training.title}; try a"
-                    " smaller learning_rate for it in another --workdir"
-                )
+            step = train.steps_done(state)
             parts = {name: metric.tolist() for name, metric in metrics.items()}
             training.stage.log({"step": step} | parts)
-            progress.update(step, float(np.mean(loss)))
+            progress.update(step, float(np.mean(metrics["loss"])))
             stopped = job.stop()
             if stopped or step % save_every == 0:
                 checkpoints.save(step, state)
             if stopped and step < num_steps:
                 raise Stopped(f"saved at step {step} of {num_steps}")
     return state
+
+
+@contextmanager
+def _diverging(training: Training) -> Iterator[None]:
+    """Tells the user what a number that is not finite means, and what to do."""
+    try:
+        yield
+    except train.NotFinite as fault:
+        raise Diverged(
+            f"{training.title}: {fault}; most likely its learning_rate,"
+            f" {training.settings.learning_rate:g}, is too large: try a smaller one in"
+            " another --workdir"
+        ) from fault

@@ -1,10 +1,13 @@
 """The command line: `python -m ssl_vae.main --labels=600`."""
 
 import logging
+import os
 import re
+import select
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ssl_vae import config as recipes
 from ssl_vae.clock import Clock
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
 
@@ -24,6 +27,10 @@ from ssl_vae.results import Results
 
 FLAGS = flags.FLAGS
 PROGRAM = "python -m ssl_vae.main"
+STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
+STOPPED = 128 + signal.SIGTERM  # exit status
+GRACE = 8.0  # seconds for the step boundary and the save after a signal
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's word for it
 T = TypeVar("T")
 
 flags.DEFINE_list(
@@ -43,6 +50,16 @@ flags.DEFINE_string(
     "workdir",
     None,
     "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
+)
+flags.DEFINE_bool(
+    "dry_run", False, "Print the recipe, sizes and an estimate of the time; do nothing."
+)
+flags.DEFINE_integer(
+    "suggest",
+    None,
+    "How many unlabeled images to name whose labels would help most.",
+    lower_bound=1,
+    upper_bound=1000,
 )
 
 
@@ -71,6 +88,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         config,
         "Recipe, a file with get_config(); --config.<field>=<value> changes a field.",
         sys_argv=argv,
+        flag_values=FLAGS,
     )
     FLAGS["config"].default_as_str = f"'{file}'"
     try:
@@ -140,13 +158,25 @@ def main(argv: Sequence[str]) -> int:
     with _stop_signals() as heard:
         with clock.part("data"):
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
-        results = plan.finished or _carry_out(plan, clock, heard)
-    print(results.table(list(plan.recipe.labels)))  # noqa: T201
+        if FLAGS.dry_run:
+            from ssl_vae import dry_run  # late: see above
+
+            print(dry_run.describe(plan))  # noqa: T201
+            return 0
+        results = plan.finished
+        if results is None:
+            with plan.workdir.lock():
+                results = _carry_out(plan, clock, heard)
+        print(results.table(list(plan.recipe.labels)))  # noqa: T201
+        if FLAGS.suggest:
+            from ssl_vae import suggest  # late: see above
+
+            print(suggest.write_suggestions(plan, FLAGS.suggest))  # noqa: T201
     return 0
 
 
-def _carry_out(plan: Plan, clock: Clock, signals: list[int]) -> Results:
-    """The experiment; it stops in good order once there is something in `signals`."""
+def _carry_out(plan: Plan, clock: Clock, heard: threading.Event) -> Results:
+    """The experiment; it stops in good order once a signal was heard."""
     from ssl_vae import experiment  # late: see above
 
     try:
@@ -154,41 +184,76 @@ def _carry_out(plan: Plan, clock: Clock, signals: list[int]) -> Results:
             plan,
             clock=clock,
             command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
-            stop=lambda: bool(signals),
+            stop=heard.is_set,
         )
     except experiment.Stopped as stopped:
-        print(f"stopped: {stopped}; the same command goes on", file=sys.stderr)  # noqa: T201
-        sys.exit(128 + signal.SIGTERM)
-    except experiment.Diverged as diverged:
-        print(f"error: {diverged}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _say(f"stopped: {stopped}; the same command goes on")
+        sys.exit(STOPPED)
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT; a second one ends the process at once."""
-    heard: list[int] = []
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; both end the process if it does not stop.
 
-    def hear(number: int, _: object) -> None:
-        heard.append(number)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+    The main thread may be in one long call, compiling or fitting, in which Python runs
+    no handler. So a thread is told, and ends the process after GRACE seconds, or at
+    the second signal. That is safe at any moment: what is on disk is whole, and the
+    same command goes on from it.
+    """
+    heard = threading.Event()
+    read, write = os.pipe()
+    os.set_blocking(write, False)
 
-    before = {n: signal.signal(n, hear) for n in (signal.SIGTERM, signal.SIGINT)}
-    yield heard
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    def watch() -> None:
+        if not os.read(read, 1):  # closed: the work is done
+            return
+        heard.set()
+        _say("stopping; a second signal ends at once")
+        if select.select([read], [], [], GRACE)[0] and not os.read(read, 1):
+            return
+        _say("stopped: at once; the same command goes on from what was saved before")
+        os._exit(STOPPED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    old_write = signal.set_wakeup_fd(write)
+    before = {n: signal.signal(n, lambda *_: None) for n in STOP_SIGNALS}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(old_write)
+        os.close(write)
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
-    """`function` with bad input turned into one line and exit status 2."""
+    """`function` with what a user can mend turned into one line and an exit status."""
 
     def guarded(argv: list[str]) -> T:
         try:
             return function(argv)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+            _say(f"error: {error}")
             sys.exit(2)
+        except RunError as error:
+            _say(f"error: {error}")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and OUT_OF_MEMORY not in str(error):
+                raise
+            _say(
+                "error: out of memory; choose a smaller --config.train.batch_size or"
+                " model, with a --workdir of its own"
+            )
+        except OSError as error:  # a full disk, mostly
+            _say(
+                f"error: {error}; what was saved before is kept: once that is mended"
+                " the same command goes on"
+            )
+        sys.exit(1)
 
     return guarded
 
@@ -199,7 +264,11 @@ def run() -> None:
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file
+    # Libraries raise what matters; their own words, of every thread that met a full
+    # disk or a damaged file, would bury the one line for it.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").disabled = True
+    sys.unraisablehook = lambda _: None
     app.run(_or_exit(main), flags_parser=_or_exit(parse_flags))
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ssl_vae.datasets import pictures
+from ssl_vae.datasets import picture
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 
 BATCH = 2_000  # as many images are decoded, classified and written at a time
+ASPECT = 0.02  # by so much the ratio of an image's sides may differ
 Record = dict[str, Any]
 
 
@@ -39,19 +40,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         results = Results.of_finished_run(args.workdir)
         shape = tuple(results.dataset["image_shape"])
-        files = pictures.find(args.paths)
-        for file in files:
-            pictures.check_fits(file, shape)
+        files = find(args.paths)
+        resized = sum(_is_resized(file, shape) for file in files)
+        if resized:
+            line = f"{resized} of {len(files)} images are resized to {_size(shape)}"
+            print(line, file=sys.stderr)  # noqa: T201
         WRITERS[args.format](_records(args.workdir, files, shape, skipped))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except BrokenPipeError:  # whoever reads the output has had enough
-        sys.stderr.close()
-        return 0
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)  # noqa: T201
     return 1 if skipped else 0
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """Files as given, and all images within folders, sorted; no hidden ones.
+
+    Raises:
+      InputError: naming a path that is not there, or a folder without images.
+    """
+    found = []
+    for path in paths:
+        images = (
+            [path] if path.is_file() else sorted(filter(_is_image, path.rglob("*")))
+        )
+        if not images:
+            what = "holds no PNG or JPEG file" if path.is_dir() else "does not exist"
+            raise InputError(f"{path} {what}")
+        found += images
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in picture.SUFFIXES and not path.name.startswith(".")
+
+
+def _is_resized(file: Path, shape: tuple[int, ...]) -> bool:
+    """Whether an image has to be made smaller; only its header is read.
+
+    Raises:
+      InputError: for one that the classifier cannot be meant for: smaller, of another
+        ratio of the sides, or in color where it knows gray.
+    """
+    head = picture.header(file)
+    height, width, channels = shape
+    ratio = (head.size[0] * height) / (head.size[1] * width)
+    other = abs(ratio - 1) > ASPECT and head.size != (width, height)
+    if head.size[0] < width or other or head.color > (channels == 3):
+        kind = ("of gray", "in color")
+        raise InputError(
+            f"{file}: {head.size[0]}x{head.size[1]} pixels {kind[head.color]}; this"
+            f" classifier is for images of {_size(shape)} {kind[channels == 3]}, or"
+            " larger ones with sides of the same ratio"
+        )
+    return head.size != (width, height)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _records(
@@ -61,30 +108,46 @@ def _records(
     from ssl_vae import trained  # late: see above
 
     classifier = trained.load(workdir)
-    names = classifier.class_names
-    progress = tqdm(total=len(files), unit=" images", disable=None, leave=False)
-    with progress:
+    with tqdm(total=len(files), unit=" images", disable=None, leave=False) as progress:
         for start in range(0, len(files), BATCH):
             part = files[start : start + BATCH]
-            images = np.zeros([BATCH, *shape], np.uint8)  # one size, compiled once
-            decoded: list[Path] = []
-            for file in part:
-                try:
-                    images[len(decoded)] = pictures.decode(file, shape)
-                    decoded.append(file)
-                except InputError as error:
-                    skipped.append(str(error))
-            probs = classifier.predict_proba(images[: len(decoded)])
-            for file, row in zip(decoded, probs, strict=True):
-                second, first = np.argsort(row, kind="stable")[-2:]
-                yield {
-                    "image": str(file),
-                    "class": names[first],
-                    "probability": round(float(row[first]), 4),
-                    "runner_up": names[second],
-                    "runner_up_probability": round(float(row[second]), 4),
-                }
+            readable, images = _decoded(part, shape, skipped)
+            # Always as many: compiled once.
+            filler = np.zeros([BATCH - len(images), *shape], np.uint8)
+            probs = classifier.predict_proba(np.concatenate([images, filler]))
+            for file, row in zip(readable, probs, strict=False):
+                yield _record(file, row, classifier.class_names)
             progress.update(len(part))
+
+
+def _decoded(
+    files: Sequence[Path], shape: tuple[int, ...], skipped: list[str]
+) -> tuple[list[Path], np.ndarray]:
+    """Those of the files that are whole, and their pixels, uint8 [n, H, W, C]."""
+    height, width, channels = shape
+    readable: list[Path] = []
+    images = np.empty([len(files), *shape], np.uint8)
+    for file in files:
+        try:
+            pixels = picture.read(file, (width, height), color=channels == 3)
+        except InputError as error:
+            skipped.append(str(error))
+        else:
+            images[len(readable)] = pixels
+            readable.append(file)
+    return readable, images[: len(readable)]
+
+
+def _record(file: Path, probs: np.ndarray, names: Sequence[str]) -> Record:
+    """What is said of an image."""
+    second, first = np.argsort(probs, kind="stable")[-2:]
+    return {
+        "image": str(file),
+        "class": names[first],
+        "probability": round(float(probs[first]), 4),
+        "runner_up": names[second],
+        "runner_up_probability": round(float(probs[second]), 4),
+    }
 
 
 def _write_table(records: Iterable[Record]) -> None:

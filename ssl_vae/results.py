@@ -4,17 +4,20 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ssl_vae.datasets.known import CANONICAL_SHA256
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 from ssl_vae.workdir import FORMAT_VERSION, Workdir, read_json, write_json
 
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
 # split. github.com/rachnaumesh/Semi-supervised-learning-VAE
 REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,18 @@ class Results:
         return next((r for r in self.results if r.labels == num_labels), None)
 
     def save(self, path: Path) -> None:
-        """Writes the file in one rename."""
-        write_json(path, dataclasses.asdict(self))
+        """Writes the file in one rename.
+
+        Raises:
+          RunError: when a figure is not a finite number.
+        """
+        try:
+            write_json(path, dataclasses.asdict(self))
+        except ValueError:
+            raise RunError(
+                f"{path}: not written, for some figure of the model is not finite; it"
+                " may need a smaller learning_rate, in another --workdir"
+            ) from None
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -111,9 +124,11 @@ class Results:
                 f" {FORMAT_VERSION}; choose another --workdir"
             )
         try:
-            rows = [Row(**row) for row in content["results"]]
-            return cls(**(content | {"results": rows}))
-        except (TypeError, KeyError) as error:
+            rows = [_typed(Row, row) for row in content["results"]]
+            results = _typed(cls, content | {"results": rows})
+            results.table([row.labels for row in rows])  # or raises
+            return results
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}: not a results file ({error}); move it away or choose another"
                 " --workdir"
@@ -168,3 +183,29 @@ class Results:
             if row.labels in label_counts and row.collapsed
         ]
         return "\n".join(text)
+
+
+def _typed(cls: type[T], fields: dict[str, Any]) -> T:
+    """`cls(**fields)`, where the values, which come from a file, are of its types.
+
+    Raises:
+      TypeError: naming the field that is not.
+    """
+    made, kinds = cls(**fields), get_type_hints(cls)
+    for name, value in fields.items():
+        if not _is_of(value, kinds[name]):
+            raise TypeError(f"{name} is not {kinds[name]}")
+    return made
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(_is_of(v, args[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_of(v, args[1]) for v in value.values()
+        )
+    if kind is float:
+        return type(value) in (int, float)
+    return kind is Any or type(value) is kind

@@ -117,6 +117,11 @@ class Splits:
         return choose_labeled(self.data.train_labels, self.num_labels, split_seed=0)
 
     @property
+    def known(self) -> np.ndarray:
+        """Training images whose label the classifier that a run keeps may have seen."""
+        return self.chosen if self.data.cross_validated else self.split(0).labeled
+
+    @property
     def _class_counts(self) -> np.ndarray:
         return np.bincount(self.data.train_labels[self.chosen])
 

@@ -25,8 +25,9 @@ from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir, read_json
 
-LogProbs = Callable[[jax.Array], np.ndarray]  # of pixels [N, H * W * C]
+OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
 Traceable = Callable[[jax.Array], jax.Array]
+Parts = tuple[OfPixels, OfPixels, Traceable, Params]  # as in TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,16 @@ class TrainedClassifier:
       num_labels: How many labels it learned from.
       log_probs: Log probabilities of the classes, [N, K], of pixels in [0, 1], float32
         [N, H * W * C].
-      traceable: The same in float32, as a function that JAX can trace.
+      encode: Features, float32 [N, latent], of such pixels: means of q(z|x).
+      traceable: `log_probs` in float32, as a function that JAX can trace.
       weights: Arrays of all its models, a tree by name.
     """
 
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]
     num_labels: int
-    log_probs: LogProbs
+    log_probs: OfPixels
+    encode: OfPixels
     traceable: Traceable
     weights: Params
 
@@ -62,14 +65,22 @@ class TrainedClassifier:
             gray images.
 
         Raises:
-          InputError: for images of another shape or range.
+          InputError: for images of another shape or range, or none.
         """
-        return np.exp(self.log_probs(self._pixels(np.asarray(images))))
+        return np.exp(self.predict_log_proba(images))
+
+    def predict_log_proba(self, images: np.ndarray) -> np.ndarray:
+        """Their logs, which also tell probabilities near 1 apart."""
+        return self.log_probs(self._pixels(np.asarray(images)))
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features of images as in `predict_proba`, float32 [N, latent]."""
+        return self.encode(self._pixels(np.asarray(images)))
 
     def _pixels(self, images: np.ndarray) -> jax.Array:
         """Images as float32 in [0, 1], [N, H * W * C], after checking them."""
         shape = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)
-        if images.ndim not in (3, 4) or shape != self.image_shape:
+        if images.ndim not in (3, 4) or shape != self.image_shape or not len(images):
             raise InputError(
                 f"images of shape {images.shape}: this classifier takes [N,"
                 f" {', '.join(map(str, self.image_shape))}]"
@@ -79,10 +90,9 @@ class TrainedClassifier:
         elif not np.issubdtype(images.dtype, np.floating):
             raise InputError(f"images of {images.dtype}: must be uint8, or floats")
         # Also false for NaN.
-        elif not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
+        elif not (images.min() >= 0 and images.max() <= 1):
             raise InputError("images of floats must lie in [0, 1]; 0 to 255 as uint8")
-        flat = images.reshape(len(images), math.prod(self.image_shape))
-        return jnp.asarray(flat, jnp.float32)
+        return jnp.asarray(images.reshape(len(images), -1), jnp.float32)
 
 
 def load(workdir: str | Path) -> TrainedClassifier:
@@ -97,8 +107,9 @@ def load(workdir: str | Path) -> TrainedClassifier:
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
+    at_labels = recipes.at(recipe, row.labels)
     try:
-        parts = load_one(run, recipes.at(recipe, row.labels), row, shape, len(names))
+        parts = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
@@ -127,76 +138,87 @@ def _with_tuples(content: Any) -> Any:
 
 def _load_svm(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> tuple[LogProbs, Traceable, Params]:
+) -> Parts:
     """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
     m1 = M1(shape, **recipes.model_fields(recipe.model))
     m1_params = _weights(run.stage(), m1.init)
+    encode = _mapped(m1.features, m1_params)
     classifier = CalibratedSVM.load(run.path)
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
 
     def of_svm(pixels: jax.Array) -> np.ndarray:
-        features = evaluate.map_images(m1.features, m1_params, pixels)
-        return classifier.log_probs(np.asarray(features))
+        return classifier.log_probs(encode(pixels))
 
     def of_arrays(pixels: jax.Array) -> jax.Array:
         return traceable.log_probs(arrays, m1.features(m1_params, pixels))
 
     if "student" not in recipe:
-        return of_svm, of_arrays, weights
+        return of_svm, encode, of_arrays, weights
     student = Student(shape, num_classes, num_steps=1)
     params = _first_of_splits(run, row.labels, student.init)
+    of_student = _mapped(student.class_logits, params)
 
     def of_both(pixels: jax.Array) -> np.ndarray:
-        logits = evaluate.map_images(student.class_logits, params, pixels)
-        return confidence.together(of_svm(pixels), np.asarray(logits))
+        return confidence.together(of_svm(pixels), of_student(pixels))
 
     def both_traced(pixels: jax.Array) -> jax.Array:
         logits = student.class_logits(params, pixels)
         return traceable.together(of_arrays(pixels), logits)
 
-    return of_both, both_traced, weights | {"student": params}
+    return of_both, encode, both_traced, weights | {"student": params}
 
 
 def _load_joint(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> tuple[LogProbs, Traceable, Params]:
-    """The classifier q(y|x) of M2 or of M1+M2."""
+) -> Parts:
+    """The classifier q(y|x) of M2 or of M1+M2; features are M2's style, or M1's."""
     m2 = partial(
         M2,
         num_classes=num_classes,
         labeled_fraction=0.0,  # tells of training alone
         **recipes.model_fields(recipe.model),
     )
-    model: M2 | M1M2
-    weights: Params = {}
     if "m1" not in recipe:
         model = m2(pixels=math.prod(shape))
+        params = _first_of_splits(run, row.labels, model.init)
         class_logits = model.class_logits
+        encode = _mapped(model.features, params)
+        weights: Params = {"m2": params}
     else:
+        m1, m1_params = _load_first(run, recipe, shape)
         kept = np.asarray(row.vae[0]["kept_units"])
-        first, group = run.stage("m1"), recipe.m1.model
-        if recipe.m1_workdir:
-            there = Workdir(recipe.m1_workdir)
-            first, group = there.stage(), _recipe(there).model
-        m1 = M1(shape, **recipes.model_fields(group))
-        m1_params = _weights(first, m1.init)
-        weights |= {"m1": m1_params, "kept_units": kept}
-        model = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
+        both = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
+        params = _first_of_splits(run, row.labels, both.init)
+        encode = _mapped(m1.features, m1_params)
+        weights = {"m1": m1_params, "kept_units": kept, "m2": params}
 
         def class_logits(params: Params, x: jax.Array) -> jax.Array:
-            return model.class_logits(params, model.code(x))
+            return both.class_logits(params, both.code(x))
 
-    params = _first_of_splits(run, row.labels, model.init)
-
-    def log_probs(pixels: jax.Array) -> np.ndarray:
-        logits = evaluate.map_images(class_logits, params, pixels)
-        return np.asarray(jax.nn.log_softmax(logits), np.float64)
+    logits = _mapped(class_logits, params)
 
     def traced(pixels: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(class_logits(params, pixels))
 
-    return log_probs, traced, weights | {"m2": params}
+    return lambda x: confidence.log_softmax(logits(x)), encode, traced, weights
+
+
+def _load_first(
+    run: Workdir, recipe: ConfigDict, shape: tuple[int, ...]
+) -> tuple[M1, Params]:
+    """The M1 that M1+M2 stands on: the run's own, or that of another run."""
+    stage, group = run.stage("m1"), recipe.m1.model
+    if recipe.m1_workdir:
+        there = Workdir(recipe.m1_workdir)
+        stage, group = there.stage(), _recipe(there).model
+    m1 = M1(shape, **recipes.model_fields(group))
+    return m1, _weights(stage, m1.init)
+
+
+def _mapped(function: Callable[..., jax.Array], params: Params) -> OfPixels:
+    """`function(params, pixels)` of any number of images, as NumPy arrays."""
+    return lambda pixels: np.asarray(evaluate.map_images(function, params, pixels))
 
 
 def _weights(stage: Stage, init: Callable[[jax.Array], Params]) -> Params:

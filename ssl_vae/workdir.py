@@ -1,15 +1,25 @@
 """The folder of one run: what lies in it under which name, and whose it is."""
 
+import contextlib
+import fcntl
 import json
+import logging
+import os
 import re
+import socket
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 
+logger = logging.getLogger("ssl_vae")
+
 FORMAT_VERSION = 1
+MAX_JSON_BYTES = 64 << 20
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -26,8 +36,10 @@ def read_json(path: Path) -> Any:
       InputError: naming the file, when it is not JSON.
     """
     try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError("far too large")
         return json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error}); move it away or choose another"
             " --workdir"
@@ -53,15 +65,15 @@ class Stage:
         if not self.metrics.exists():
             return
         kept = []
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_bytes().splitlines(keepends=True):
             try:
-                if json.loads(line)["step"] > step:
+                if json.loads(line)["step"] > step or not line.endswith(b"\n"):
                     break
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break
-            kept.append(line + "\n")
+            kept.append(line)
         partial = self.metrics.with_name(self.metrics.name + ".partial")
-        partial.write_text("".join(kept))
+        partial.write_bytes(b"".join(kept))
         partial.replace(self.metrics)
 
 
@@ -127,12 +139,38 @@ class Workdir:
                 " choose another --workdir"
             )
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, which is made if need be.
+
+        The system drops the lock when its owner ends, however it ends.
+
+        Raises:
+          InputError: naming the process that has the folder.
+        """
+        path = self.path / "lock"
+        with _open_locked(path) as file:
+            file.truncate(0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S%z")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()  # if nothing came of it
+
     def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
-        """Makes the folder this run's; to be called after the checks.
+        """Makes the folder this run's; to be called under its lock.
 
         The rows of results that are asked for may change from one command to the next;
         the file tells those of the newest.
+
+        Raises:
+          InputError: when another run has been faster.
         """
+        self.check_owner(config, dataset)
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, _identity(config, dataset))
 
@@ -160,6 +198,30 @@ class Workdir:
     def stage_of_splits(self, num_labels: int, splits: range) -> Stage:
         """The training for these label splits."""
         return self.stage(f"labels-{num_labels}/splits-{splits[0]}-{splits[-1]}")
+
+
+def _open_locked(path: Path) -> IO[str]:
+    """The lock file, made if need be, open and locked."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                owner = file.read(200) or "another process"
+            raise InputError(
+                f"--workdir={path.parent}: in use by {owner}; wait for it or choose"
+                " another --workdir"
+            ) from None
+        except OSError as error:  # some network file systems
+            logger.warning("%s: no lock to be had here (%s)", path, error.strerror)
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last owner has just removed it
 
 
 def _identity(config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:

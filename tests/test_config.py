@@ -105,6 +105,36 @@ def test_differences_name_the_field_and_both_values(config):
     ]
 
 
+def test_the_same_images_from_another_place_are_no_other_run(config):
+    old, new = (
+        {"config": config.to_dict() | {"dataset": f"folder:{place}"}, "dataset": data}
+        for place, data in (
+            ("/here", {"sha256": "aa"}),
+            ("/there", {"sha256": "aa", "class_names": ["a", "b"]}),
+        )
+    )
+    assert recipes.differences(old, new) == []
+    new["dataset"] = {"sha256": "bb"}
+    assert recipes.differences(old, new) == [
+        "dataset.sha256 is 'aa' there and 'bb' here"
+    ]
+
+
+@pytest.mark.parametrize(
+    "dataset", ["folder:a b/c", "npz:~/x.npz", "tfds:emnist/letters", "digits"]
+)
+def test_data_of_ones_own_may_be_named(config, dataset):
+    config.dataset = dataset
+    recipes.validate(config)
+
+
+@pytest.mark.parametrize("dataset", ["a/b", "folder:", "files:x", "tfds:a b", ""])
+def test_other_names_of_data_are_refused_with_the_forms_there_are(config, dataset):
+    config.dataset = dataset
+    with pytest.raises(InputError, match=r"--config\.dataset=.*folder:DIR or npz:FILE"):
+        recipes.validate(config)
+
+
 @pytest.fixture
 def m2():
     return recipes.load(recipes.recipe_path("m2"))

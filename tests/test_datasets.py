@@ -174,7 +174,7 @@ def test_files_that_do_not_fit_each_other_are_named(tmp_path, name, array, says)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    def refuse(paths):
+    def refuse(paths, root):
         raise PermissionError(13, "Permission denied", str(next(iter(paths))))
 
     monkeypatch.setattr(cache, "key_of", refuse)

@@ -245,7 +245,7 @@ def test_a_number_of_labels_is_a_recipe_in_itself(small_data, tmp_path, monkeypa
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(small_data, tmp_path):
     config = recipe(**{"train.learning_rate": 10.0, "model.kl_weight": 1000.0})
-    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step \d+"):
+    with pytest.raises(Diverged, match=r"is not finite at step \d+;"):
         run_experiment(config, tmp_path, data_dir=small_data)
     assert not (tmp_path / "vae_weights").exists()
 

@@ -10,12 +10,12 @@ import ssl_vae
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches"],
-    ["networks", "datasets", "labels", "config"],
+    ["networks", "datasets", "labels", "config", "inputs"],
     ["models", "classifiers", "workdir", "splits"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
-    ["report", "plan", "trained"],
-    ["job"],
-    ["loop"],
+    ["report", "plan", "trained", "fitting"],
+    ["job", "suggest", "dry_run", "semisupervised"],
+    ["loop", "estimators"],
     ["extractor"],
     ["features_first", "joint", "self_training"],
     ["experiment"],

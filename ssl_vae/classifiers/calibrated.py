@@ -1,6 +1,7 @@
 """An SVM whose scores have become probabilities, and its two files."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,11 @@ class CalibratedSVM:
         """Writes classifier.skops and classifier.json, each in one rename."""
         svm_file, json_file = (folder / name for name in FILES)
         svm.save_svm(self.pipeline, svm_file)
-        content = {"temperature": self.temperature, "bias": self.bias.tolist()}
+        content = {
+            "temperature": self.temperature,
+            "bias": self.bias.tolist(),
+            "svm_sha256": _digest(svm_file),
+        }
         partial = json_file.with_name(json_file.name + ".partial")
         partial.write_text(json.dumps(content) + "\n")
         partial.replace(json_file)
@@ -80,5 +85,11 @@ class CalibratedSVM:
         """
         svm_file, json_file = (folder / name for name in FILES)
         content = json.loads(json_file.read_text())
+        if _digest(svm_file) != content["svm_sha256"]:
+            raise ValueError(f"{svm_file.name} is damaged")
         bias = np.asarray(content["bias"], np.float64)
         return cls(svm.load_svm(svm_file), float(content["temperature"]), bias)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -102,11 +102,11 @@ def together(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
       teacher: Log probabilities of the one, or logits, [N, K].
       student: Those of the other.
     """
-    mean = (_log_softmax(teacher) + _log_softmax(student)) / 2
-    return _log_softmax(mean)
+    return log_softmax((log_softmax(teacher) + log_softmax(student)) / 2)
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities, float64 [N, K], of logits [N, K]."""
     return np.asarray(scipy.special.log_softmax(np.float64(logits), axis=1))
 
 

@@ -1,5 +1,6 @@
 """A scikit-learn RBF support vector machine on feature vectors, and its safe file."""
 
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -10,8 +11,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from ssl_vae.errors import InputError
+
 FACTORS = [1 / 3, 1.0, 3.0]  # of C and of gamma, tried by cross-validation
 FOLDS = 3
+MAX_BYTES = 1 << 30  # of a file of `save_svm`, unpacked
 
 
 def fit_svm(
@@ -96,5 +100,20 @@ def save_svm(pipeline: Pipeline, path: Path) -> None:
 
 
 def load_svm(path: Path) -> Pipeline:
-    """The pipeline that `save_svm` wrote; refuses a file with any type but ours."""
-    return skops.io.load(path, trusted=[])
+    """The pipeline that `save_svm` wrote; refuses a file with any type but ours.
+
+    Raises:
+      InputError: for a file that is damaged, too large or something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = sum(part.file_size for part in file.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes")
+        return skops.io.load(path, trusted=[])
+    except Exception as error:  # skops raises whatever the content leads it to
+        text = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(
+            f"{path}: not a classifier that can be read ({text}); remove it and"
+            " results.json, and the command of its run makes it again"
+        ) from error

@@ -8,9 +8,14 @@ from ssl_vae.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 with one line about the data set on stdout, 2 without data."""
+    """Exit status: 0 with what the data set is on stdout, 2 without data."""
     parser = argparse.ArgumentParser(prog="python -m ssl_vae.datasets")
-    parser.add_argument("name", nargs="?", default="fashion_mnist")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="fashion_mnist",
+        help="as --dataset of ssl_vae.main: a name, folder:DIR, npz:FILE or tfds:NAME",
+    )
     parser.add_argument("--quiet", action="store_true", help="no error message")
     args = parser.parse_args(argv)
     try:
@@ -19,14 +24,18 @@ def main(argv: list[str] | None = None) -> int:
         if not args.quiet:
             sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(_summary(dataset) + "\n")
+    for line in (*dataset.notes, _summary(dataset)):
+        sys.stdout.write(line + "\n")
     return 0
 
 
 def _summary(dataset: Dataset) -> str:
     num_train, height, width, _ = dataset.train_images.shape
+    num_test = dataset.identity["test"]
+    some = dataset.num_labeled < num_train
+    labeled = f" ({dataset.num_labeled} labeled)" if some else ""
     return (
-        f"{dataset.name}: {num_train} train and {len(dataset.test_images)} test "
+        f"{dataset.name}: {num_train} train{labeled} and {num_test} test "
         f"images of {height}x{width}, {dataset.num_classes} classes, "
         f"from {dataset.source}"
     )

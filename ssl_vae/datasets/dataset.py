@@ -13,6 +13,9 @@ from ssl_vae.errors import InputError
 Arrays = tuple[np.ndarray, np.ndarray]  # images, and labels as the source wrote them
 
 
+MAX_SIDE = 256  # pixels: the networks are fully connected
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Train and test images with their labels, in canonical order.
@@ -150,8 +153,7 @@ def assemble(
         None for a set without test images.
       name: the data set's name.
       test_labels_from: file or folder that an error about the labels names.
-      class_names: one name a label value, in their order; by default known or the
-        values as text.
+      class_names: names by label value; by default known, or the values as text.
       sources: [N], see ``Dataset.train_sources``; by default the rows of ``train``.
       notes: see ``Dataset.notes``.
 
@@ -176,13 +178,14 @@ def assemble(
     test_images, test_labels = images[labels >= 0], labels[labels >= 0]
     if test:
         test_images, test_labels = _test_part(test, values, test_labels_from)
+    names = tuple(class_names[value] for value in values) if class_names else ()
     return Dataset(
         name=name,
         train_images=images,
         train_labels=labels,
         test_images=test_images,
         test_labels=test_labels,
-        class_names=class_names or known.class_names(name, values.tolist()),
+        class_names=names or known.class_names(name, values.tolist()),
         source="",
         train_sources=order if sources is None else sources[order],
         cross_validated=test is None,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ssl_vae.datasets import cache, digits, idx, known, tfds
+from ssl_vae.datasets import cache, class_folders, digits, idx, known, npz, tfds
 from ssl_vae.datasets.dataset import Dataset, assemble
 from ssl_vae.errors import InputError
 
@@ -22,17 +22,27 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
 
     Args:
       name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
-        take from a TFDS folder, and IDX files say themselves what they are.
+        take from a TFDS folder, and IDX files say themselves what they are. Or
+        "tfds:NAME" for any image classification set of TFDS; or, without ``data_dir``,
+        "digits", "npz:FILE" or "folder:DIR", see ``npz`` and ``class_folders``.
       data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
         prepared TFDS data sets.
 
     Raises:
       InputError: there is no such data set, or its files are not sound.
     """
-    if name == "digits":
+    kind, _, where = name.partition(":")
+    if kind in ("digits", "npz", "folder"):
         _refuse_data_dir(name, data_dir)
-        return digits.load()
     try:
+        if kind == "digits":
+            return digits.load()
+        if kind == "npz":
+            return _from_npz(Path(where).expanduser())
+        if kind == "tfds":
+            return _from_any_tfds(where, data_dir)
+        if kind == "folder":
+            return _from_images(Path(where).expanduser())
         if data_dir is not None:
             return _from_folder(name, Path(data_dir).expanduser())
         return _from_machine(name)
@@ -49,6 +59,32 @@ def _refuse_data_dir(name: str, data_dir: str | Path | None) -> None:
             f"--data_dir={data_dir}: --dataset={name} is not looked for in a folder; "
             "leave --data_dir out"
         )
+
+
+def _from_npz(path: Path) -> Dataset:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"--dataset=npz:{path} {what}: give an .npz file")
+    dataset = _cached([path], lambda: npz.read(path))
+    return dataclasses.replace(
+        dataset, name=_as_name(path.with_suffix("")), source=f"{path}"
+    )
+
+
+def _from_images(root: Path) -> Dataset:
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise InputError(f"--dataset=folder:{root} {what}: give a folder of images")
+    listing = class_folders.find(root)
+    paths = listing.train + listing.test
+    dataset = _cached(paths, lambda: class_folders.read(listing), root=root)
+    notes = dataset.notes
+    if listing.skipped:
+        kinds = "hidden, not PNG or JPEG, or misplaced"
+        notes = (*notes, f"{listing.skipped} files skipped: {kinds}")
+    return dataclasses.replace(
+        dataset, name=_as_name(root), source=f"{root}", notes=notes
+    )
 
 
 def _from_folder(name: str, folder: Path) -> Dataset:
@@ -71,13 +107,14 @@ def _from_folder(name: str, folder: Path) -> Dataset:
 
 def _from_machine(name: str) -> Dataset:
     if name not in known.DOWNLOADABLE:
-        nearest = difflib.get_close_matches(name, known.DOWNLOADABLE, n=1, cutoff=0)[0]
+        names = (*known.DOWNLOADABLE, "digits")
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
         raise InputError(
             f"no data set is called {name!r}, the nearest is {nearest!r}: choose one "
-            f"of {', '.join(known.DOWNLOADABLE)}, or give a folder as --data_dir"
+            f"of {', '.join(names)}, or for data of your own folder:DIR or npz:FILE, "
+            "or give a folder of IDX files as --data_dir"
         )
-    tfds_dir = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    tfds_dir = tfds_dir.expanduser()
+    tfds_dir = _tfds_dir()
     if prepared := tfds.find(name, tfds_dir):
         return _from_tfds(prepared)
     unpacked = cache.cache_dir() / "debian" / _DEBIAN.relative_to("/")
@@ -85,6 +122,19 @@ def _from_machine(name: str) -> Dataset:
         if name == "fashion_mnist" and folder.is_dir():
             return _from_idx(folder, "Debian package")
     return _from_tfds(tfds.prepare(name, tfds_dir))
+
+
+def _from_any_tfds(name: str, data_dir: str | Path | None) -> Dataset:
+    folder = Path(data_dir).expanduser() if data_dir else _tfds_dir()
+    if prepared := tfds.find(name, folder):
+        return _from_tfds(prepared)
+    make = tfds.prepare if name in known.DOWNLOADABLE else tfds.prepare_any
+    return _from_tfds(make(name, folder))
+
+
+def _tfds_dir() -> Path:
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    return folder.expanduser()
 
 
 def _from_idx(folder: Path, kind: str) -> Dataset:
@@ -108,9 +158,11 @@ def _from_idx(folder: Path, kind: str) -> Dataset:
 
 def _from_tfds(folder: Path) -> Dataset:
     def decode() -> Dataset:
-        train, test = tfds.read(folder)
+        train, test, names = tfds.read(folder)
         name = _as_name(folder.parent)
-        return assemble(train, test, name=name, test_labels_from=where)
+        return assemble(
+            train, test, name=name, test_labels_from=where, class_names=names
+        )
 
     where = f"TFDS in {folder.parent.parent}"
     files = sorted(path for path in folder.iterdir() if path.is_file())
@@ -119,8 +171,10 @@ def _from_tfds(folder: Path) -> Dataset:
     return dataclasses.replace(dataset, source=where)
 
 
-def _cached(paths: Iterable[Path], decode: Callable[[], Dataset]) -> Dataset:
-    key = cache.key_of(paths)
+def _cached(
+    paths: Iterable[Path], decode: Callable[[], Dataset], root: Path | None = None
+) -> Dataset:
+    key = cache.key_of(paths, root)
     if (dataset := cache.get(key)) is None:
         dataset = decode()
         cache.put(key, dataset)

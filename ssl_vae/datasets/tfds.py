@@ -6,6 +6,7 @@ TFDS is imported when it is first needed: its import takes a second.
 """
 
 import contextlib
+import importlib.util
 import io
 import logging
 import re
@@ -14,13 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 import numpy as np
 from PIL import Image
 
 from ssl_vae.datasets import idx, network
+from ssl_vae.datasets.dataset import MAX_SIDE, Arrays
 from ssl_vae.errors import InputError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -63,14 +65,25 @@ def prepare(name: str, tfds_dir: Path, manual_dir: Path | None = None) -> Path:
     return ready[-1]
 
 
-def read(folder: Path) -> tuple[idx.Arrays, idx.Arrays]:
-    """Train and test arrays of a prepared data set, in the order of its files.
+class Content(NamedTuple):
+    """What a prepared data set holds, in the order of its files.
+
+    Attributes:
+      train: Images uint8 [N, height, width, channels], and labels, int64 [N].
+      test: The same of the split "test"; None where there is none.
+      class_names: By label value.
+    """
+
+    train: Arrays
+    test: Arrays | None
+    class_names: tuple[str, ...]
+
+
+def read(folder: Path) -> Content:
+    """Arrays of a prepared data set.
 
     Args:
-      folder: a version folder with the features "image" and "label".
-
-    Returns:
-      Twice (images uint8 [N, height, width, channels], labels int64 [N]).
+      folder: a version folder.
 
     Raises:
       InputError: the data set is damaged or of another kind.
@@ -78,13 +91,59 @@ def read(folder: Path) -> tuple[idx.Arrays, idx.Arrays]:
     try:
         with _quiet() as tfds:
             info = tfds.builder_from_directory(folder).info
-            return _read_split(info, "train"), _read_split(info, "test")
+            _check_kind(info, folder)
+            test = _read_split(info, "test") if "test" in info.splits else None
+            names = tuple(info.features["label"].names)
+            return Content(_read_split(info, "train"), test, names)
+    except InputError:
+        raise
     except Exception as error:  # a damaged tree fails in too many ways to list
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(
             f"the TFDS data set in {folder} cannot be read ({reason}): "
             "delete that folder and prepare it again"
         ) from error
+
+
+def prepare_any(name: str, tfds_dir: Path) -> Path:
+    """Version folder of any TFDS data set, downloaded and prepared by TensorFlow.
+
+    Raises:
+      InputError: TensorFlow is not installed, or the data set cannot be had.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            f"--dataset=tfds:{name}: not prepared in {tfds_dir}, and only TensorFlow "
+            "can prepare it; pip install tensorflow, or prepare it on another machine "
+            "and give its TFDS folder as --data_dir"
+        )
+    try:
+        with _quiet() as tfds:
+            builder = tfds.builder(name, data_dir=tfds_dir)
+            builder.download_and_prepare()
+            return Path(builder.data_path)
+    except Exception as error:  # other people's code and servers
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--dataset=tfds:{name}: cannot be prepared in {tfds_dir} ({reason})"
+        ) from error
+
+
+def _check_kind(info: Any, folder: Path) -> None:
+    """Refuses what is no set of images of one size, with a class each."""
+    features, where = info.features, f"the TFDS data set in {folder}"
+    if not {"image", "label"} <= set(features) or "train" not in info.splits:
+        raise InputError(
+            f"{where} has the features {', '.join(features)} and the splits "
+            f"{', '.join(info.splits)}: image, label and train are needed"
+        )
+    shape = features["image"].shape
+    if None in shape or shape[-1] not in _MODES or max(shape[:2]) > MAX_SIDE:
+        raise InputError(
+            f"{where} has images of the shape {shape}: images of one size are needed, "
+            f"at most {MAX_SIDE} pixels a side, gray or in color; write them to "
+            "folders, and give --dataset=folder:DIR"
+        )
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -186,7 +245,7 @@ def _download_and_prepare(
         ) from error
 
 
-def _read_split(info: Any, split: str) -> idx.Arrays:
+def _read_split(info: Any, split: str) -> Arrays:
     shape, count = info.features["image"].shape, info.splits[split].num_examples
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
     num_read = 0

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from ssl_vae.report.attempt import attempt
 from ssl_vae.report.evidence import Evidence
 
+SHEET_COLUMNS = 10
+
 
 def save_pictures(folder: Path, evidence: Evidence) -> None:
     """Writes reconstructions.png, latent_space.png and confidence.png.
@@ -47,6 +49,20 @@ def _grid(pictures: np.ndarray, column_names: Sequence[str]) -> tuple[Figure, An
     for axis, name in zip(axes[0], column_names, strict=True):
         axis.set_title(name, fontsize=8, parse_math=False)
     return figure, axes
+
+
+def contact_sheet(images: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Images uint8 [n, H, W, C] in rows of ten, each under its caption."""
+    columns = min(len(images), SHEET_COLUMNS)
+    empty = -len(images) % columns
+    padded = np.concatenate([images, np.zeros([empty, *images.shape[1:]], np.uint8)])
+    figure, axes = _grid(padded.reshape(-1, columns, *images.shape[1:]), [""] * columns)
+    for axis, caption in zip(axes.flat, [*captions, *[None] * empty], strict=True):
+        if caption is None:
+            axis.set_visible(False)
+        else:
+            axis.set_title(caption, fontsize=6, parse_math=False)
+    return figure
 
 
 def reconstructions(evidence: Evidence) -> Figure:

@@ -1,0 +1,199 @@
+"""Reader of a folder of one's own images: a subfolder a class.
+
+    DIR/<class>/*.png     labeled images, PNG or JPEG, one subfolder a class
+    DIR/unlabeled/*.png   the others, if there are any
+    DIR/test/<class>/     images to measure on, if there are any
+
+Images of differing size are all given the most common one, and none is left with a side
+of more than MAX_SIDE pixels: the networks are fully connected. Where one image has
+color, all have. Each of these is told in a note.
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_vae.datasets import picture
+from ssl_vae.datasets.dataset import Dataset, assemble
+from ssl_vae.datasets.picture import Header
+from ssl_vae.errors import InputError
+
+logger = logging.getLogger("ssl_vae")
+
+MAX_SIDE = 64
+MAX_BYTES = 4 << 30
+_MANY = 5_000  # images that are not read within a few seconds
+_UNLABELED = ("unlabeled", "unlabelled")
+_TEST = "test"
+_LAYOUT = (
+    "wanted: DIR/<class>/*.png or *.jpg with a subfolder a class, DIR/unlabeled/ for "
+    "images without a label, and DIR/test/<class>/ to measure on"
+)
+
+
+class Listing(NamedTuple):
+    """The images of a folder, by name, and how much was passed over.
+
+    Attributes:
+      root: The folder.
+      train: Paths of the training images.
+      labels: Name of the class of each, "" for none.
+      test: Paths of the test images.
+      test_labels: Name of the class of each.
+      skipped: How many files are hidden or of another kind.
+    """
+
+    root: Path
+    train: list[Path]
+    labels: list[str]
+    test: list[Path]
+    test_labels: list[str]
+    skipped: int
+
+
+def find(root: Path) -> Listing:
+    """What a folder holds, after checking its layout; no image is opened.
+
+    Raises:
+      InputError: the layout is another one.
+    """
+    folders, images, skipped = _content(root)
+    if images and not folders:
+        raise InputError(
+            f"{root} has {len(images)} images and no subfolder that says their class; "
+            f"{_LAYOUT}"
+        )
+    listing = Listing(root, [], [], [], [], skipped + len(images))
+    for folder in folders:
+        kind = folder.name.lower()
+        if kind == _TEST:
+            listing = _add_test(listing, folder)
+        else:
+            label = "" if kind in _UNLABELED else folder.name
+            paths, count = _images_of(folder)
+            listing.train.extend(paths)
+            listing.labels.extend([label] * len(paths))
+            listing = listing._replace(skipped=listing.skipped + count)
+    classes = {label for label in listing.labels if label}
+    if len(classes) < 2:
+        there = f"one class, {min(classes)!r}," if classes else "no class"
+        raise InputError(f"{root} has {there} and a classifier needs two; {_LAYOUT}")
+    return listing
+
+
+def read(listing: Listing) -> Dataset:
+    """The images of a folder, of one size and kind.
+
+    Raises:
+      InputError: naming a file that is damaged or too large.
+    """
+    paths = listing.train + listing.test
+    if len(paths) > _MANY:
+        logger.info("data: reading %d images in %s", len(paths), listing.root)
+    headers = [picture.header(path) for path in paths]
+    size, color = common_size(headers), any(each.color for each in headers)
+    shape = len(paths), size[1], size[0], 3 if color else 1
+    if np.prod(shape, dtype=float) > MAX_BYTES:
+        raise InputError(
+            f"{listing.root}: {len(paths)} images of {size[0]}x{size[1]} pixels are "
+            f"more than the limit of {MAX_BYTES >> 30} GiB; give fewer"
+        )
+    images = np.empty(shape, np.uint8)
+    for row, pixels in enumerate(picture.read_all(paths, size, color=color)):
+        images[row] = pixels
+    first = len(listing.train)
+    test = images[first:], np.array(listing.test_labels)
+    names = [path.relative_to(listing.root).as_posix() for path in listing.train]
+    return assemble(
+        (images[:first], np.array(listing.labels)),
+        test if listing.test else None,
+        name="",
+        test_labels_from=str(listing.root / _TEST),
+        sources=np.array(names),
+        notes=tuple(_notes(headers, size, color=color)),
+    )
+
+
+def common_size(headers: list[Header]) -> tuple[int, int]:
+    """Width and height for all: the most common, made no larger than MAX_SIDE a side.
+
+    Of sizes that are equally common, the smaller one.
+    """
+    counts = Counter(header.size for header in headers)
+    width, height = min(counts, key=lambda s: (-counts[s], s[0] * s[1], s))
+    shrink = min(1.0, MAX_SIDE / max(width, height))
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def _notes(headers: list[Header], size: tuple[int, int], *, color: bool) -> list[str]:
+    """What was done to the images, a line each."""
+    notes = []
+    if resized := sum(header.size != size for header in headers):
+        sizes = len({header.size for header in headers})
+        common = f"the most common of {sizes} sizes, and " if sizes > 1 else ""
+        notes.append(
+            f"{resized} of {len(headers)} images resized to {size[0]}x{size[1]}: "
+            f"{common}at most {MAX_SIDE} pixels a side"
+        )
+    gray = sum(not header.color for header in headers)
+    if color and gray:
+        notes.append(f"{gray} gray images among color ones: made color like the rest")
+    if transparent := sum(header.transparent for header in headers):
+        notes.append(f"{transparent} images with an alpha channel: put on white")
+    return notes
+
+
+def _content(folder: Path) -> tuple[list[Path], list[Path], int]:
+    """Folders and images in a folder, in the order of names, and other files' number.
+
+    Hidden folders, and those that archives of a Mac have, are no classes.
+    """
+    folders, images, others = [], [], 0
+    for path in sorted(folder.iterdir()):
+        hidden = path.name.startswith((".", "__"))
+        if path.is_dir():
+            if not hidden:
+                folders.append(path)
+        elif hidden or path.suffix.lower() not in picture.SUFFIXES:
+            others += 1
+        else:
+            images.append(path)
+    return folders, images, others
+
+
+def _images_of(folder: Path) -> tuple[list[Path], int]:
+    """Images of one class, and how many files are not."""
+    folders, images, others = _content(folder)
+    if images:
+        nested = sum(
+            1 for each in folders for path in each.rglob("*") if path.is_file()
+        )
+        return images, others + nested
+    if folders:
+        raise InputError(
+            f"{folder} holds folders and no images; if they are the classes, give "
+            f"--dataset=folder:{folder} or move them up; {_LAYOUT}"
+        )
+    kinds = f" but {others} files of other kinds" if others else ""
+    raise InputError(
+        f"{folder} has no PNG or JPEG images{kinds}: fill it or remove it; {_LAYOUT}"
+    )
+
+
+def _add_test(listing: Listing, folder: Path) -> Listing:
+    folders, images, skipped = _content(folder)
+    if not folders:
+        raise InputError(
+            f"{folder} has {len(images) or 'no'} images and no subfolder that says "
+            f"their class; {_LAYOUT}"
+        )
+    skipped += len(images)
+    for each in folders:
+        paths, count = _images_of(each)
+        listing.test.extend(paths)
+        listing.test_labels.extend([each.name] * len(paths))
+        skipped += count
+    return listing._replace(skipped=listing.skipped + skipped)

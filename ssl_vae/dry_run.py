@@ -1,0 +1,143 @@
+"""What a run would do: its recipe, its sizes and about how long it takes."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssl_vae import config as recipes
+from ssl_vae.models import M1, M2, Student
+from ssl_vae.plan import Plan
+
+# Training reaches about this part of the rate of one large matrix product on a CPU:
+# see the table in the README. Data, compilation and classifiers come on top.
+SHARE = 0.4
+SIDE = 1024  # of the matrices whose product is timed
+
+
+class Part(NamedTuple):
+    """One training of a run."""
+
+    title: str
+    model: Any  # gives `init` and `loss`
+    batch: tuple[Any, ...]  # shapes and dtypes of what `loss` is given
+    num_steps: int
+    num_runs: int  # trained side by side
+
+
+def describe(plan: Plan) -> str:
+    """The recipe, and a line for every training that is left to be done."""
+    fields = recipes.flatten(plan.recipe)
+    lines = [f"{name} = {fields[name]!r}" for name in sorted(fields)]
+    lines += ["", f"workdir: {plan.workdir.path}"]
+    if plan.finished:
+        return "\n".join([*lines, "finished: nothing is left to be done"])
+    images = len(plan.data.train_images) + len(plan.data.test_images)
+    bytes_of_images = 4 * images * int(np.prod(plan.data.image_shape))
+    lines.append(f"images: {bytes_of_images / 1e6:.0f} MB on the device")
+    rate, total = _product_rate(), 0.0
+    for part in _parts(plan):
+        params = jax.eval_shape(part.model.init, jax.random.key(0))
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        steps = part.num_steps * part.num_runs
+        minutes = steps * _flops_of_step(part, params) / (SHARE * rate) / 60
+        total += minutes
+        runs = f"{part.num_runs} times " if part.num_runs > 1 else ""
+        lines.append(
+            f"{part.title}: {count:,} parameters,"
+            f" {12 * count * part.num_runs / 1e6:.0f} MB with Adam's,"
+            f" {runs}{part.num_steps:,} steps, about {minutes:.1f} minutes"
+        )
+    lines.append(
+        f"training: about {total:.1f} minutes on this machine, at {rate / 1e9:.0f}"
+        " GFLOP/s; compilation, classifiers and figures come on top"
+    )
+    return "\n".join(lines)
+
+
+def _parts(plan: Plan) -> Iterator[Part]:
+    """The trainings that a plan leaves to be done."""
+    recipe = plan.recipe
+    if plan.first and not plan.first.stage.weights.exists():
+        yield _m1(plan, "M1", plan.first.model, plan.first.train)
+    if not recipes.learns_labels(recipe) and not plan.workdir.stage().weights.exists():
+        yield _m1(plan, "M1", recipe.model, recipe.train)
+    for num_labels in plan.missing:
+        if recipes.learns_labels(recipe):
+            yield _m2(plan, num_labels)
+        elif "student" in recipe:
+            yield _student(plan, num_labels)
+
+
+def _m1(plan: Plan, title: str, group: ConfigDict, settings: ConfigDict) -> Part:
+    model = M1(plan.data.image_shape, **recipes.model_fields(group))
+    batch = (_floats(settings.batch_size, model.view_dim),)
+    per_epoch = len(plan.data.train_images) // settings.batch_size
+    return Part(title, model, batch, settings.num_epochs * per_epoch, 1)
+
+
+def _m2(plan: Plan, num_labels: int) -> Part:
+    recipe = recipes.at(plan.recipe, num_labels)
+    pixels = int(np.prod(plan.data.image_shape))
+    if plan.first:  # of z1 at most so many units are kept
+        pixels = plan.first.model.latent_dim
+    model = M2(
+        pixels,
+        plan.data.num_classes,
+        labeled_fraction=0.5,
+        gaussian=plan.first is not None,
+        **recipes.model_fields(recipe.model),
+    )
+    unlabeled, labeled = plan.batch_sizes(num_labels)
+    batch = _floats(unlabeled, pixels), (_floats(labeled, pixels), _classes(labeled))
+    steps = recipe.train.num_epochs * plan.steps_per_epoch(num_labels)
+    num_runs = len(plan.split_seeds(num_labels))
+    return Part(f"{num_labels} labels", model, batch, steps, num_runs)
+
+
+def _student(plan: Plan, num_labels: int) -> Part:
+    data = plan.data
+    pixels = int(np.prod(data.image_shape))
+    unlabeled, labeled = plan.batch_sizes(num_labels, "student")
+    per_epoch = len(data.train_images) // unlabeled
+    steps = plan.recipe.student.num_epochs * per_epoch
+    batch = (
+        (_floats(unlabeled, pixels), _floats(unlabeled, data.num_classes)),
+        (_floats(labeled, pixels), _classes(labeled)),
+    )
+    model = Student(data.image_shape, data.num_classes, num_steps=steps)
+    num_runs = len(plan.split_seeds(num_labels))
+    return Part(f"{num_labels} labels", model, batch, steps, num_runs)
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _classes(num: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((num,), jnp.int32)
+
+
+def _flops_of_step(part: Part, params: Any) -> float:
+    """As XLA counts them before it optimizes anything."""
+    key, step = jax.random.key(0), jnp.int32(0)
+    grad = jax.jit(jax.grad(part.model.loss, has_aux=True))
+    cost: Any = grad.lower(params, *part.batch, key=key, step=step).cost_analysis()
+    return float(cost["flops"])
+
+
+def _product_rate() -> float:
+    """Floating point operations a second of one large matrix product, measured."""
+    matrix = jnp.ones([SIDE, SIDE])
+    product = jax.jit(lambda a: a @ a)
+    product(matrix).block_until_ready()  # compiled
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * SIDE**3 / min(seconds)
