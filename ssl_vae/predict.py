@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     skipped: list[str] = []
     try:
-        shape = _image_shape(args.workdir)
+        results = Results.of_finished_run(args.workdir)
+        shape = tuple(results.dataset["image_shape"])
         files = find(args.paths)
         resized = sum(_is_resized(file, shape) for file in files)
         if resized:
@@ -51,17 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)  # noqa: T201
     return 1 if skipped else 0
-
-
-def _image_shape(workdir: str) -> tuple[int, ...]:
-    """What the run's images are like; without JAX, for a quick answer."""
-    results = Results.load(Path(workdir) / "results.json")
-    if results is None:
-        raise InputError(
-            f"--workdir={workdir}: no finished run is there; train one with"
-            " python -m ssl_vae.main --workdir=..."
-        )
-    return tuple(results.dataset["image_shape"])
 
 
 def find(paths: Iterable[Path]) -> list[Path]:

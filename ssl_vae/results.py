@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_vae.datasets.known import CANONICAL_SHA256
 from ssl_vae.errors import InputError, RunError
-from ssl_vae.workdir import FORMAT_VERSION, read_json, write_json
+from ssl_vae.workdir import FORMAT_VERSION, Workdir, read_json, write_json
 
 # The reported accuracy of the system that the default recipe rebuilds: one run, one
 # split. github.com/rachnaumesh/Semi-supervised-learning-VAE
@@ -133,6 +133,22 @@ class Results:
                 f"{path}: not a results file ({error}); move it away or choose another"
                 " --workdir"
             ) from None
+
+    @classmethod
+    def of_finished_run(cls, workdir: str | Path) -> Self:
+        """What a run has found.
+
+        Raises:
+          InputError: where there is no finished run of this version.
+        """
+        run = Workdir(workdir)
+        results = cls.load(run.results) if run.config.exists() else None
+        if results is None or not results.results:
+            raise InputError(
+                f"--workdir={workdir}: no finished run is there; train one with"
+                " python -m ssl_vae.main --workdir=..."
+            )
+        return results
 
     def table(self, label_counts: list[int]) -> str:
         """The rows asked for as text, beside the reported reference if it applies."""

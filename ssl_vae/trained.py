@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from ssl_vae import checkpoint, evaluate
 from ssl_vae import config as recipes
-from ssl_vae.classifiers import confidence
+from ssl_vae.classifiers import confidence, traceable
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.models import M1, M1M2, M2, Params, Student
@@ -26,6 +26,8 @@ from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir, read_json
 
 OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
+Traceable = Callable[[jax.Array], jax.Array]
+Parts = tuple[OfPixels, OfPixels, Traceable, Params]  # as in TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class TrainedClassifier:
       log_probs: Log probabilities of the classes, [N, K], of pixels in [0, 1], float32
         [N, H * W * C].
       encode: Features, float32 [N, latent], of such pixels: means of q(z|x).
+      traceable: `log_probs` in float32, as a function that JAX can trace.
+      weights: Arrays of all its models, a tree by name.
     """
 
     class_names: tuple[str, ...]
@@ -46,6 +50,8 @@ class TrainedClassifier:
     num_labels: int
     log_probs: OfPixels
     encode: OfPixels
+    traceable: Traceable
+    weights: Params
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Names of the likeliest classes, str [N]; images as in `predict_proba`."""
@@ -96,23 +102,18 @@ def load(workdir: str | Path) -> TrainedClassifier:
       InputError: where there is no finished run of this version.
     """
     run = Workdir(workdir)
-    results = Results.load(run.results) if run.config.exists() else None
-    if results is None or not results.results:
-        raise InputError(
-            f"--workdir={workdir}: no finished run is there; train one with"
-            " python -m ssl_vae.main --workdir=..."
-        )
+    results = Results.of_finished_run(workdir)
     recipe, row = _recipe(run), results.results[-1]
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
     at_labels = recipes.at(recipe, row.labels)
     try:
-        log_probs, encode = load_one(run, at_labels, row, shape, len(names))
+        parts = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
-    return TrainedClassifier(names, shape, row.labels, log_probs, encode)
+    return TrainedClassifier(names, shape, row.labels, *parts)
 
 
 def _recipe(run: Workdir) -> ConfigDict:
@@ -137,17 +138,23 @@ def _with_tuples(content: Any) -> Any:
 
 def _load_svm(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> tuple[OfPixels, OfPixels]:
+) -> Parts:
     """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
     m1 = M1(shape, **recipes.model_fields(recipe.model))
-    encode = _mapped(m1.features, _weights(run.stage(), m1.init))
+    m1_params = _weights(run.stage(), m1.init)
+    encode = _mapped(m1.features, m1_params)
     classifier = CalibratedSVM.load(run.path)
+    arrays = traceable.arrays_of(classifier)
+    weights: Params = {"m1": m1_params, "svm": arrays}
 
     def of_svm(pixels: jax.Array) -> np.ndarray:
         return classifier.log_probs(encode(pixels))
 
+    def of_arrays(pixels: jax.Array) -> jax.Array:
+        return traceable.log_probs(arrays, m1.features(m1_params, pixels))
+
     if "student" not in recipe:
-        return of_svm, encode
+        return of_svm, encode, of_arrays, weights
     student = Student(shape, num_classes, num_steps=1)
     params = _first_of_splits(run, row.labels, student.init)
     of_student = _mapped(student.class_logits, params)
@@ -155,12 +162,16 @@ def _load_svm(
     def of_both(pixels: jax.Array) -> np.ndarray:
         return confidence.together(of_svm(pixels), of_student(pixels))
 
-    return of_both, encode
+    def both_traced(pixels: jax.Array) -> jax.Array:
+        logits = student.class_logits(params, pixels)
+        return traceable.together(of_arrays(pixels), logits)
+
+    return of_both, encode, both_traced, weights | {"student": params}
 
 
 def _load_joint(
     run: Workdir, recipe: ConfigDict, row: Row, shape: tuple[int, ...], num_classes: int
-) -> tuple[OfPixels, OfPixels]:
+) -> Parts:
     """The classifier q(y|x) of M2 or of M1+M2; features are M2's style, or M1's."""
     m2 = partial(
         M2,
@@ -171,16 +182,26 @@ def _load_joint(
     if "m1" not in recipe:
         model = m2(pixels=math.prod(shape))
         params = _first_of_splits(run, row.labels, model.init)
-        logits = _mapped(model.class_logits, params)
+        class_logits = model.class_logits
         encode = _mapped(model.features, params)
+        weights: Params = {"m2": params}
     else:
         m1, m1_params = _load_first(run, recipe, shape)
         kept = np.asarray(row.vae[0]["kept_units"])
         both = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
         params = _first_of_splits(run, row.labels, both.init)
-        logits = _mapped(lambda p, x: both.class_logits(p, both.code(x)), params)
         encode = _mapped(m1.features, m1_params)
-    return lambda pixels: confidence.log_softmax(logits(pixels)), encode
+        weights = {"m1": m1_params, "kept_units": kept, "m2": params}
+
+        def class_logits(params: Params, x: jax.Array) -> jax.Array:
+            return both.class_logits(params, both.code(x))
+
+    logits = _mapped(class_logits, params)
+
+    def traced(pixels: jax.Array) -> jax.Array:
+        return jax.nn.log_softmax(class_logits(params, pixels))
+
+    return lambda x: confidence.log_softmax(logits(x)), encode, traced, weights
 
 
 def _load_first(

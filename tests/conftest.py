@@ -1,5 +1,6 @@
-"""What all tests share: strict JAX, a cache folder of their own, a small data set."""
+"""What all tests share: strict JAX, folders of their own, a small data set, runs."""
 
+import functools
 import gzip
 import struct
 from pathlib import Path
@@ -12,6 +13,35 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 NUM_CLASSES, SIDE = 4, 8
+
+# What makes the project's recipes small, all of them and each.
+SMALL = {
+    "labels": (8,),
+    "num_splits": 2,
+    "importance_samples": 5,
+    "model.latent_dim": 4,
+    "model.hidden": (32,),
+    "train.num_epochs": 4,
+    "train.batch_size": 28,
+}
+OWN = {
+    "m1": {"train.num_epochs": 12},
+    "best": {
+        "classifier.standardize": True,
+        "student.num_epochs": 2,
+        "student.batch_size": 28,
+        "student.labeled_batch_size": 8,
+    },
+    "m2": {"train.labeled_batch_size": 8, "train.warmup_epochs": 1},
+    "m1_m2": {
+        "train.labeled_batch_size": 8,
+        "train.warmup_epochs": 1,
+        "m1.model.hidden": (32,),
+        "m1.train.batch_size": 20,
+        "m1.train.num_epochs": 6,
+        "m1.train.learning_rate": 3e-3,
+    },
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,3 +93,20 @@ def small_data(tmp_path_factory) -> Path:
     write_idx(folder, "train", *blobs(400, seed=0))
     write_idx(folder, "t10k", *blobs(80, seed=1))
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(small_data, tmp_path_factory):
+    """Finished runs by recipe, a name in OWN: trained once, and only to be read."""
+    from ssl_vae import config as recipes
+    from ssl_vae.experiment import run_experiment
+
+    @functools.cache
+    def run(name: str) -> Path:
+        config = recipes.load(recipes.recipe_path(name))
+        config.update_from_flattened_dict(SMALL | OWN[name])
+        workdir = tmp_path_factory.mktemp(name)
+        run_experiment(config, workdir, data_dir=small_data)
+        return workdir
+
+    return run

@@ -19,7 +19,7 @@ FLOORS = [
     ["extractor"],
     ["features_first", "joint", "self_training"],
     ["experiment"],
-    ["main", "predict", "__init__"],
+    ["main", "predict", "export", "__init__"],
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_DOOR = {
@@ -30,6 +30,8 @@ ONE_DOOR = {
     "ml_collections.config_flags": "main",
     "matplotlib": "report",
     "jinja2": "report",
+    "safetensors": "export",
+    "onnx": "export",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

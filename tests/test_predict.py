@@ -9,60 +9,18 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import blobs
+from conftest import OWN, blobs
 from PIL import Image
 
 import ssl_vae
-from ssl_vae import config as recipes
 from ssl_vae import datasets, predict
 from ssl_vae.errors import InputError
-from ssl_vae.experiment import run_experiment
-
-CHANGES = {
-    "labels": (8,),
-    "num_splits": 2,
-    "importance_samples": 5,
-    "model.latent_dim": 4,
-    "model.hidden": (32,),
-    "train.num_epochs": 4,
-    "train.batch_size": 28,
-}
-OWN = {
-    "m1": {"train.num_epochs": 12},
-    "best": {
-        "student.num_epochs": 2,
-        "student.batch_size": 28,
-        "student.labeled_batch_size": 8,
-    },
-    "m2": {"train.labeled_batch_size": 8, "train.warmup_epochs": 1},
-    "m1_m2": {
-        "train.labeled_batch_size": 8,
-        "train.warmup_epochs": 1,
-        "m1.model.hidden": (32,),
-        "m1.train.batch_size": 20,
-        "m1.train.num_epochs": 6,
-        "m1.train.learning_rate": 3e-3,
-    },
-}
+from ssl_vae.results import Results
 
 
-@pytest.fixture(scope="module", params=OWN)
-def run(request, small_data, tmp_path_factory):
-    """A finished run: its folder, and its accuracy on the first split."""
-    config = recipes.load(recipes.recipe_path(request.param))
-    config.update_from_flattened_dict(CHANGES | OWN[request.param])
-    workdir = tmp_path_factory.mktemp(request.param)
-    results = run_experiment(config, workdir, data_dir=small_data)
-    return workdir, results.results[0].test_accuracy[0]
-
-
-@pytest.fixture(scope="module")
-def m1_run(small_data, tmp_path_factory):
-    config = recipes.load(recipes.recipe_path("m1"))
-    config.update_from_flattened_dict(CHANGES | OWN["m1"])
-    workdir = tmp_path_factory.mktemp("m1_run")
-    run_experiment(config, workdir, data_dir=small_data)
-    return workdir
+@pytest.fixture
+def m1_run(finished):
+    return finished("m1")
 
 
 @pytest.fixture
@@ -78,8 +36,10 @@ def photos(tmp_path):
     return folder, labels
 
 
-def test_a_kept_classifier_has_the_accuracy_of_its_run(run, small_data):
-    workdir, accuracy = run
+@pytest.mark.parametrize("recipe", OWN)
+def test_a_kept_classifier_has_the_accuracy_of_its_run(recipe, finished, small_data):
+    workdir = finished(recipe)
+    accuracy = Results.of_finished_run(workdir).results[0].test_accuracy[0]
     data = datasets.load("corners", small_data)
     classifier = ssl_vae.load(workdir)
     assert classifier.class_names == data.class_names
