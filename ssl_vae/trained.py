@@ -20,7 +20,7 @@ from ssl_vae import checkpoint, evaluate
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import confidence, traceable
 from ssl_vae.classifiers.calibrated import CalibratedSVM
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir, read_json
@@ -110,7 +110,7 @@ def load(workdir: str | Path) -> TrainedClassifier:
     at_labels = recipes.at(recipe, row.labels)
     try:
         parts = load_one(run, at_labels, row, shape, len(names))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RunError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
     return TrainedClassifier(names, shape, row.labels, *parts)

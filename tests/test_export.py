@@ -1,6 +1,7 @@
 """Classifiers in other formats, against the runs that they are of."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -93,12 +94,10 @@ def test_an_onnx_model_has_only_what_its_probabilities_depend_on(exported):
     assert {constant.name for constant in graph.initializer} <= used
 
 
-def test_it_needs_neither_the_images_nor_an_output_folder(finished, tmp_path, capsys):
-    run = tmp_path / "run"
-    run.symlink_to(finished("m1"))
-    folder = tmp_path / "there" / "export"
-    arguments = [f"--workdir={run}", f"--output={folder}", "--format=safetensors"]
-    assert main(arguments) == 0
+def test_without_an_output_folder_it_is_one_of_the_run(finished, tmp_path, capsys):
+    shutil.copytree(finished("m1"), tmp_path / "run")
+    folder = tmp_path / "run" / "export"
+    assert main([f"--workdir={tmp_path}/run", "--format=safetensors"]) == 0
     printed = [f"{folder}/weights.safetensors", f"{folder}/export.json"]
     assert capsys.readouterr().out.splitlines() == printed
     assert {path.name for path in folder.iterdir()} == {
@@ -148,6 +147,9 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     error = capsys.readouterr().err
     assert "--format=onnx" in error and "pip install 'ssl_vae[export]'" in error
     assert error.count("\n") == 1 and not (tmp_path / "new").exists()
+    monkeypatch.delitem(sys.modules, "ssl_vae.export.formats")
+    monkeypatch.delattr("ssl_vae.export.formats")
+    assert main([*arguments, "--format=safetensors"]) == 0
 
 
 def test_a_folder_without_a_finished_run_is_refused_before_jax_is_there(tmp_path):

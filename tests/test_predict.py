@@ -100,6 +100,16 @@ def test_a_damaged_classifier_is_refused(m1_run, tmp_path):
         ssl_vae.load(tmp_path / "run")
 
 
+def test_damaged_weights_are_refused_in_one_line(m1_run, tmp_path):
+    shutil.copytree(m1_run, tmp_path / "run")
+    files = (p for p in (tmp_path / "run" / "vae_weights").rglob("*") if p.is_file())
+    largest = max(files, key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    with pytest.raises(InputError, match="damaged") as refused:
+        ssl_vae.load(tmp_path / "run")
+    assert "\n" not in str(refused.value)
+
+
 def test_the_command_names_a_class_for_every_image_in_a_folder(m1_run, photos, capsys):
     folder, labels = photos
     assert predict.main([f"--workdir={m1_run}", "--format=csv", str(folder)]) == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
+from ssl_vae.workdir import Workdir
 
 # JAX takes seconds to import: only after all checks.
 
@@ -51,10 +52,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input."""
     args = _parse(argv)
-    folder = args.output or Path(args.workdir, "export")
     chosen = [name for name in FILES if name in (args.format or FILES)]
     try:
         results = Results.of_finished_run(args.workdir)
+        folder = args.output or Workdir(args.workdir).path / "export"
         _check_packages(chosen)
         _check_folder(folder)
         contents = _contents(args.workdir, results, chosen)

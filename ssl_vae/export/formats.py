@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
-from ssl_vae.export import onnx_graph
 from ssl_vae.trained import TrainedClassifier
+
+# Each format's package is imported where it is needed: others do without.
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 About = Mapping[str, Any]
@@ -35,6 +35,8 @@ def images_of(classifier: TrainedClassifier) -> jax.ShapeDtypeStruct:
 
 def to_safetensors(classifier: TrainedClassifier, about: About) -> bytes:
     """All weights by dotted name, such as "m1.encoder.mean.kernel"."""
+    import safetensors.numpy
+
     leaves = jax.tree_util.tree_leaves_with_path(classifier.weights)
     arrays = {
         ".".join(str(part.key) for part in path): np.ascontiguousarray(leaf)
@@ -55,6 +57,8 @@ def to_jax(classifier: TrainedClassifier, about: About) -> bytes:
 
 def to_onnx(classifier: TrainedClassifier, about: About) -> bytes:
     """The classifier as an ONNX model, from "images" to "probs"."""
+    from ssl_vae.export import onnx_graph
+
     traced = jax.make_jaxpr(probs_of(classifier))(images_of(classifier))
     return onnx_graph.model(traced, "images", "probs", as_text(about))
 

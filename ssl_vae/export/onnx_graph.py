@@ -20,7 +20,6 @@ OPSET, IR_VERSION = 18, 8  # of December 2022: what is in use reads it
 SAME = {
     "abs": "Abs",
     "add": "Add",
-    "copy": "Identity",
     "div": "Div",
     "eq": "Equal",
     "exp": "Exp",
@@ -250,9 +249,6 @@ class _Graph:
 
     def on_square(self, eqn: JaxprEqn, x: Value) -> str:
         return self.node("Mul", x, x)
-
-    def on_transpose(self, eqn: JaxprEqn, x: Value) -> str:
-        return self.node("Transpose", x, perm=eqn.params["permutation"])
 
 
 def _unknown(eqn: JaxprEqn) -> InputError:
