@@ -82,6 +82,15 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path):
         ssl_vae.load(tmp_path)
 
 
+def test_a_run_from_before_images_were_described_is_refused(m1_run, tmp_path):
+    (tmp_path / "config.json").write_bytes((m1_run / "config.json").read_bytes())
+    results = json.loads((m1_run / "results.json").read_text())
+    del results["dataset"]["image_shape"]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="a run of an earlier version"):
+        ssl_vae.load(tmp_path)
+
+
 def test_a_run_that_lacks_a_file_is_refused_in_one_line(m1_run, tmp_path):
     for name in ("config.json", "results.json"):
         (tmp_path / name).write_bytes((m1_run / name).read_bytes())
