@@ -8,7 +8,7 @@ KILLS ?= 200
 EXAMPLES ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint data bench soak audit lock clean
+.PHONY: help run test lint docs data bench soak audit lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev  ## format, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev  ## the documentation, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # A copy that any source has will do; where no download can be reached, Debian's
 # package of the same files is unpacked into the cache folder.

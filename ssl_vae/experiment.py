@@ -44,7 +44,7 @@ def run_experiment(
       config: A recipe; or one or several numbers of labels for the default recipe;
         None is the default recipe as it is.
       workdir: Where the run goes; by default
-        checkpoints/<recipe>-<dataset>-seed<seed>.
+        `checkpoints/<recipe>-<dataset>-seed<seed>`.
       data_dir: Where the data lies, see `datasets.load`.
       command: How the run was started, for results.json.
       stop: Asked about once a second; True saves the state and stops.

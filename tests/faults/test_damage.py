@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssl_vae import checkpoint
+import ssl_vae
+from ssl_vae import checkpoint, datasets
 from ssl_vae.checkpoint import Checkpoints, Damaged
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
@@ -240,6 +241,8 @@ def test_a_run_of_an_earlier_version_is_read(tmp_path):
     stored = run_experiment(recipe, run, data_dir=GOLDEN / "corners")
     found = json.loads((GOLDEN / "run" / "results.json").read_text())
     assert stored.results[0].test_accuracy == found["results"][0]["test_accuracy"]
+    images = datasets.load("corners", GOLDEN / "corners").test_images
+    assert ssl_vae.load(run).predict_proba(images).shape == (80, 4)
     before = harness.numbers(run)
     (run / "results.json").unlink()  # measured again
     again = run_experiment(recipe, run, data_dir=GOLDEN / "corners")
