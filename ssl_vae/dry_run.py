@@ -95,8 +95,22 @@ def _m2(plan: Plan, num_labels: int) -> Part:
     unlabeled, labeled = plan.batch_sizes(num_labels)
     batch = _floats(unlabeled, pixels), (_floats(labeled, pixels), _classes(labeled))
     steps = recipe.train.num_epochs * plan.steps_per_epoch(num_labels)
-    num_runs = len(plan.split_seeds(num_labels))
-    return Part(f"{num_labels} labels", model, batch, steps, num_runs)
+    return Part(
+        f"{num_labels} labels", model, batch, steps, _untrained(plan, num_labels)
+    )
+
+
+def _untrained(plan: Plan, num_labels: int) -> int:
+    """Of how many label splits a model is still to be trained."""
+    groups = plan.workdir.groups_of_splits(
+        num_labels, len(plan.split_seeds(num_labels))
+    )
+    stages = {
+        seeds: plan.workdir.stage_of_splits(num_labels, seeds) for seeds in groups
+    }
+    return sum(
+        len(seeds) for seeds, stage in stages.items() if not stage.weights.exists()
+    )
 
 
 def _student(plan: Plan, num_labels: int) -> Part:
@@ -110,7 +124,7 @@ def _student(plan: Plan, num_labels: int) -> Part:
         (_floats(labeled, pixels), _classes(labeled)),
     )
     model = Student(data.image_shape, data.num_classes, num_steps=steps)
-    num_runs = len(plan.split_seeds(num_labels))
+    num_runs = _untrained(plan, num_labels)
     return Part(f"{num_labels} labels", model, batch, steps, num_runs)
 
 

@@ -243,13 +243,13 @@ class SemiSupervisedVAEClassifier(ClassifierMixin, _VAEEstimator):
       kl_weight: M1: factor of the KL term in the loss; below 1 keeps more units active.
       gradient_weight: M1: above 0 it also learns the images' oriented gradients.
       alpha: M2: weight of the classification loss.
-      C: The SVM's penalty, for "m1"; larger fits the labels harder.
+      C: The SVM's penalty, for "m1" and "best"; larger fits the labels harder.
       num_epochs: Passes over the images, in M2 over the unlabeled; small sets need
         more of them than large ones.
       batch_size: Images a step; in M2 half of them labeled.
       learning_rate: Adam's at first; it falls to 0 along a cosine.
       image_shape: (H, W) or (H, W, C) of images that are given as rows; only
-        `gradient_weight` needs it.
+        `gradient_weight` and "best" need it.
       random_state: An int for results that can be repeated, a RandomState or None.
     """
 
@@ -362,7 +362,9 @@ def load(path: str | Path) -> VAEFeatures | SemiSupervisedVAEClassifier:
         estimator = skops.io.load(path, trusted=list(kinds))
     except UntrustedTypesFoundException as error:
         raise InputError(f"{path}: holds what no estimator does: {error}") from None
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file fails in too many ways to list
         raise InputError(f"{path}: no saved estimator: {error}") from None
     if not isinstance(estimator, kinds):
         raise InputError(f"{path}: holds a {type(estimator).__name__}, no estimator")

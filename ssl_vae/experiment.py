@@ -80,9 +80,11 @@ def carry_out(
     job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
         for group in {"train", "student"} & set(recipe):
-            train.check_batch_sizes(plan.batch_sizes(num_labels, group), job.mesh)
+            sizes = plan.batch_sizes(num_labels, group)
+            train.check_batch_sizes(sizes, job.mesh, group=group)
     if plan.first and not plan.first.stage.weights.exists():
-        train.check_batch_sizes([plan.first.train.batch_size], job.mesh)
+        size = plan.first.train.batch_size
+        train.check_batch_sizes([size], job.mesh, group="m1.train")
     run.claim(recipe.to_dict(), plan.data.identity)
     results = before
     for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):

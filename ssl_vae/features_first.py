@@ -29,7 +29,7 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
             new, kept, probs = _fit_svms(job, num_labels, extracted)
             rows.append(new)
     if plan.is_newest(rows[-1].labels):
-        kept.save(plan.workdir.path)
+        kept.save(plan.workdir.path, num_labels=rows[-1].labels)
     model, params, vae, _, test_features = extracted
     yield Outcome(rows, model, params, vae, test_features, probs)
 

@@ -99,7 +99,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise InputError(" ".join(str(error).split())) from None
     if rest[1:]:
         raise InputError(f"{rest[1]}: not a flag; flags begin with --")
-    if FLAGS.dataset is not None:
+    if FLAGS.dataset is not None and "dataset" in FLAGS.config:
         if "dataset" in given and FLAGS.config.dataset != FLAGS.dataset:
             raise InputError(
                 f"--dataset={FLAGS.dataset}: and --config.dataset="

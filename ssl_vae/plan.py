@@ -1,6 +1,6 @@
 """What a run will do, checked in full before anything slow or lasting happens.
 
-Needs neither JAX nor scikit-learn, so bad input is answered within a second.
+Needs no JAX, nor scikit-learn but for its digits: bad input is answered at once.
 """
 
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
@@ -178,17 +179,20 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
 
 def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:
     """Says how many epochs would be enough where the recipe's are for larger sets."""
-    group, prefix = (recipe.m1, "m1.") if "m1" in recipe else (recipe, "")
-    settings = group.train
-    per_epoch = len(data.train_images) // settings.batch_size
-    if settings.num_epochs * per_epoch < FEW_STEPS:
-        logger.info(
-            "recipe: only %d steps of training, since the images are few; try"
-            " --config.%strain.num_epochs=%d",
-            settings.num_epochs * per_epoch,
-            prefix,
-            -(-FEW_STEPS // per_epoch),
-        )
+    groups = {"m1.train": recipe.get("m1", {}).get("train"), "train": recipe.train}
+    for name, settings in (groups | {"student": recipe.get("student")}).items():
+        if not settings:
+            continue
+        size = settings.batch_size - settings.get("labeled_batch_size", 0)
+        per_epoch = max(1, len(data.train_images) // size)
+        if settings.num_epochs * per_epoch < FEW_STEPS:
+            logger.info(
+                "recipe: only %d steps of training, since the images are few; try"
+                " --config.%s.num_epochs=%d",
+                settings.num_epochs * per_epoch,
+                name,
+                -(-FEW_STEPS // per_epoch),
+            )
 
 
 def _description(data: Dataset) -> str:
@@ -207,6 +211,12 @@ def without_validation(data: Dataset) -> Dataset:
     """The data with a part of the labeled images in place of the test images."""
     num_held_out = min(VALIDATION_IMAGES, data.num_labeled // 6)
     per_class = num_held_out // data.num_classes
+    scarcest = int(np.min(np.bincount(data.train_labels[data.train_labels >= 0])))
+    if per_class >= scarcest:
+        raise InputError(
+            f"--config.evaluate_on=validation: holds out {per_class} labeled images of"
+            f" each class, and one has only {scarcest}; label more of it"
+        )
     if not per_class:
         raise InputError(
             f"--config.evaluate_on=validation: holds out a sixth of the labeled images,"

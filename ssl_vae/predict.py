@@ -3,6 +3,8 @@
 import argparse
 import csv
 import json
+import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from ssl_vae.results import Results
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 
-BATCH = 2_000  # as many images are decoded, classified and written at a time
+BATCH_PIXELS = 4_000_000  # of the images decoded, classified and written at a time
 ASPECT = 0.02  # by so much the ratio of an image's sides may differ
 Record = dict[str, Any]
 
@@ -40,15 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         results = Results.of_finished_run(args.workdir)
         shape = tuple(results.dataset["image_shape"])
-        files = find(args.paths)
-        resized = sum(_is_resized(file, shape) for file in files)
-        if resized:
-            line = f"{resized} of {len(files)} images are resized to {_size(shape)}"
+        files, num_resized = fitting(find(args.paths), shape, skipped)
+        if num_resized:
+            line = f"{num_resized} of {len(files)} images are resized to {_size(shape)}"
             print(line, file=sys.stderr)  # noqa: T201
         WRITERS[args.format](_records(args.workdir, files, shape, skipped))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     for line in skipped:
         print(f"skipped: {line}", file=sys.stderr)  # noqa: T201
     return 1 if skipped else 0
@@ -76,17 +83,37 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in picture.SUFFIXES and not path.name.startswith(".")
 
 
-def _is_resized(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether an image has to be made smaller; only its header is read.
+def fitting(
+    files: Sequence[Path], shape: tuple[int, ...], skipped: list[str]
+) -> tuple[list[Path], int]:
+    """Those of the files that are images, and how many have to be made smaller.
+
+    Only headers are read. Why files are left out goes to `skipped`.
 
     Raises:
-      InputError: for one that the classifier cannot be meant for: smaller, of another
-        ratio of the sides, or in color where it knows gray.
+      InputError: for an image that the classifier cannot be meant for: smaller, of
+        another ratio of the sides, or in color where it knows gray; or if none is left.
     """
-    head = picture.header(file)
+    kept: list[Path] = []
+    num_resized = 0
+    for file in files:
+        try:
+            head = picture.header(file)
+        except InputError as error:
+            skipped.append(str(error))
+            continue
+        _check_fits(file, head, shape)
+        kept.append(file)
+        num_resized += head.size != (shape[1], shape[0])
+    if not kept:
+        raise InputError(skipped[0])
+    return kept, num_resized
+
+
+def _check_fits(file: Path, head: picture.Header, shape: tuple[int, ...]) -> None:
     height, width, channels = shape
-    ratio = (head.size[0] * height) / (head.size[1] * width)
-    other = abs(ratio - 1) > ASPECT and head.size != (width, height)
+    shrunk = head.size[1] * width / head.size[0]  # its height at our width
+    other = abs(shrunk - height) > max(0.5, ASPECT * height)
     if head.size[0] < width or other or head.color > (channels == 3):
         kind = ("of gray", "in color")
         raise InputError(
@@ -94,7 +121,6 @@ def _is_resized(file: Path, shape: tuple[int, ...]) -> bool:
             f" classifier is for images of {_size(shape)} {kind[channels == 3]}, or"
             " larger ones with sides of the same ratio"
         )
-    return head.size != (width, height)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -109,11 +135,12 @@ def _records(
 
     classifier = trained.load(workdir)
     with tqdm(total=len(files), unit=" images", disable=None, leave=False) as progress:
-        for start in range(0, len(files), BATCH):
-            part = files[start : start + BATCH]
+        batch = max(1, BATCH_PIXELS // math.prod(shape))
+        for start in range(0, len(files), batch):
+            part = files[start : start + batch]
             readable, images = _decoded(part, shape, skipped)
             # Always as many: compiled once.
-            filler = np.zeros([BATCH - len(images), *shape], np.uint8)
+            filler = np.zeros([batch - len(images), *shape], np.uint8)
             probs = classifier.predict_proba(np.concatenate([images, filler]))
             for file, row in zip(readable, probs, strict=False):
                 yield _record(file, row, classifier.class_names)

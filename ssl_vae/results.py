@@ -148,6 +148,11 @@ class Results:
                 f"--workdir={workdir}: no finished run is there; train one with"
                 " python -m ssl_vae.main --workdir=..."
             )
+        if not {"class_names", "image_shape"} <= results.dataset.keys():
+            raise InputError(
+                f"--workdir={workdir}: a run of an earlier version, which did not say"
+                " what its images are; train it anew in another --workdir"
+            )
         return results
 
     def table(self, label_counts: list[int]) -> str:

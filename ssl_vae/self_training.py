@@ -50,15 +50,13 @@ def _outcome(
     """A row of results at a number of labels; the first split stands for all."""
     plan, labels = job.plan, job.plan.data.test_labels
     accuracy: dict[int, float] = {}
-    every_split, probs, calibration = [], [], []
+    every_split, svms, probs, calibration = [], [], [], []
     for seeds in plan.workdir.groups_of_splits(
         num_labels, len(plan.split_seeds(num_labels))
     ):
         teachers = [_teacher(job, extracted, num_labels, seed) for seed in seeds]
-        if seeds[0] == 0 and plan.is_newest(num_labels):
-            teachers[0].classifier.save(plan.workdir.path)
         student, params = _train(job, num_labels, seeds, teachers, key)
-        for i, (split, _, _, teacher) in enumerate(teachers):
+        for i, (split, svm, _, teacher) in enumerate(teachers):
             if job.stop():
                 raise Stopped(f"in the figures for {num_labels} labels")
             mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
@@ -71,6 +69,7 @@ def _outcome(
                 accuracy[split.seed] = float(np.mean(both.argmax(axis=1) == measured))
                 calibration.append(confidence.figures(both, measured))
             every_split.append(split)
+            svms.append(svm)
             probs.append(np.exp(both))
     row = Row.measured(
         num_labels,
@@ -79,6 +78,8 @@ def _outcome(
         protocol=plan.splits(num_labels).protocol,
         calibration=calibration,
     )
+    if plan.is_newest(num_labels):
+        svms[0].save(plan.workdir.path, num_labels=num_labels)
     model, m1_params, vae, _, test_features = extracted
     said = first_measured(every_split, probs, len(labels))
     return Outcome([row], model, m1_params, vae, test_features, said)

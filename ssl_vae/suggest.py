@@ -63,5 +63,5 @@ def _write(run: Workdir, table: list[dict[str, str]]) -> None:
     writer.writeheader()
     writer.writerows(table)
     partial = run.path / "suggestions.csv.partial"
-    partial.write_text(text.getvalue())
+    partial.write_text(text.getvalue(), "utf-8", errors="surrogateescape")
     partial.replace(run.path / "suggestions.csv")

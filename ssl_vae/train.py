@@ -181,8 +181,15 @@ def train_steps(
     return state, means | {"finite": finite}
 
 
-def check_batch_sizes(batch_sizes: Sequence[int], mesh: Mesh) -> None:
+def check_batch_sizes(
+    batch_sizes: Sequence[int], mesh: Mesh, *, group: str = "train"
+) -> None:
     """Refuses batches that the devices cannot share evenly.
+
+    Args:
+      batch_sizes: Images a step of each set.
+      mesh: The devices.
+      group: Of the recipe, which the sizes are from.
 
     Raises:
       InputError: with both numbers.
@@ -190,7 +197,7 @@ def check_batch_sizes(batch_sizes: Sequence[int], mesh: Mesh) -> None:
     for batch_size in batch_sizes:
         if batch_size % mesh.size:
             raise InputError(
-                f"--config.train.batch_size: {batch_size} images a step cannot be"
+                f"--config.{group}.batch_size: {batch_size} images a step cannot be"
                 f" shared evenly by {mesh.size} devices; choose a multiple"
             )
 

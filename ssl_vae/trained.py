@@ -110,7 +110,7 @@ def load(workdir: str | Path) -> TrainedClassifier:
     at_labels = recipes.at(recipe, row.labels)
     try:
         parts = load_one(run, at_labels, row, shape, len(names))
-    except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RunError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
     return TrainedClassifier(names, shape, row.labels, *parts)
@@ -143,7 +143,7 @@ def _load_svm(
     m1 = M1(shape, **recipes.model_fields(recipe.model))
     m1_params = _weights(run.stage(), m1.init)
     encode = _mapped(m1.features, m1_params)
-    classifier = CalibratedSVM.load(run.path)
+    classifier = CalibratedSVM.load(run.path, num_labels=row.labels)
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
 

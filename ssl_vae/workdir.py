@@ -86,7 +86,6 @@ class Workdir:
         except (OSError, RuntimeError) as error:
             raise InputError(f"--workdir={path}: {error}") from None
         self.config = self.path / "config.json"
-        self.classifier = self.path / "classifier.skops"
         self.results = self.path / "results.json"
 
     def check(self) -> None:

@@ -237,6 +237,14 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
     assert "does not hold what its header claims" in load_error(f"npz:{path}")
 
 
+def test_an_array_under_two_names_is_refused(tmp_path):
+    """The one is checked, and the other might be read."""
+    path = write_npz(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("images", b"another")
+    assert "two arrays of one name" in load_error(f"npz:{path}")
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "flipped", "empty"])
 def test_a_damaged_npz_file_is_told_in_one_line(tmp_path, damage):
     path = write_npz(tmp_path)
@@ -635,6 +643,11 @@ def test_a_validation_run_holds_out_labeled_images(tmp_path):
     assert not plan.data.cross_validated
     assert plan.recipe.labels == (40,)
     assert len(plan.data.train_sources) == len(plan.data.train_images) == 52
+    labels = np.where(np.arange(60) < 48, np.arange(60) % 3, -1)
+    labels[0] = 3  # alone in its class
+    config.dataset = f"npz:{write_npz(tmp_path, labels=labels)}"
+    with pytest.raises(InputError, match="holds out 2 .* one has only 1; label more"):
+        make_plan(config, tmp_path / "run")
     config.dataset = f"npz:{write_npz(tmp_path)}"
     with pytest.raises(InputError, match="a sixth of 12 is fewer than 4"):
         make_plan(config, tmp_path / "run")

@@ -14,6 +14,7 @@ from PIL import Image
 
 import ssl_vae
 from ssl_vae import datasets, predict
+from ssl_vae.datasets import class_folders, picture
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
 
@@ -82,6 +83,15 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path):
         ssl_vae.load(tmp_path)
 
 
+def test_a_run_from_before_images_were_described_is_refused(m1_run, tmp_path):
+    (tmp_path / "config.json").write_bytes((m1_run / "config.json").read_bytes())
+    results = json.loads((m1_run / "results.json").read_text())
+    del results["dataset"]["image_shape"]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="a run of an earlier version"):
+        ssl_vae.load(tmp_path)
+
+
 def test_a_run_that_lacks_a_file_is_refused_in_one_line(m1_run, tmp_path):
     for name in ("config.json", "results.json"):
         (tmp_path / name).write_bytes((m1_run / name).read_bytes())
@@ -104,7 +114,9 @@ def test_damaged_weights_are_refused_in_one_line(m1_run, tmp_path):
     shutil.copytree(m1_run, tmp_path / "run")
     files = (p for p in (tmp_path / "run" / "vae_weights").rglob("*") if p.is_file())
     largest = max(files, key=lambda file: file.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-1])
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
     with pytest.raises(InputError, match="damaged") as refused:
         ssl_vae.load(tmp_path / "run")
     assert "\n" not in str(refused.value)
@@ -164,14 +176,36 @@ def test_a_larger_image_of_the_same_ratio_is_resized_and_that_is_said(
     assert "1 of 1 images are resized to 8x8" in error
 
 
+@pytest.mark.parametrize("size", [(900, 220), (1000, 50), (640, 480)])
+def test_an_image_fits_the_size_that_its_like_were_made_small_to(tmp_path, size):
+    Image.new("L", size).save(tmp_path / "photo.png")
+    head = picture.header(tmp_path / "photo.png")
+    width, height = class_folders.common_size([head])
+    shape, skipped = (height, width, 1), []
+    fitting, num_resized = predict.fitting([tmp_path / "photo.png"], shape, skipped)
+    assert (len(fitting), num_resized, skipped) == (1, 1, [])
+
+
+def test_a_classifier_of_a_run_that_was_not_finished_is_not_mixed_with_another(
+    m1_run, tmp_path
+):
+    run = shutil.copytree(m1_run, tmp_path / "run")
+    file = run / "classifier.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": 40}))
+    with pytest.raises(InputError, match="of 40 labels and not of 8"):
+        ssl_vae.load(run)
+
+
 def test_a_damaged_image_is_skipped_and_the_others_are_not(m1_run, photos, capsys):
     folder, _ = photos
     content = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(content[: len(content) // 2])
+    (folder / "3.png").write_bytes(b"")
     assert predict.main([f"--workdir={m1_run}", "--format=csv", str(folder)]) == 1
     out, error = capsys.readouterr()
-    assert len(out.splitlines()) == 1 + 5
-    assert "skipped: " in error and "1.png cannot be read" in error
+    assert len(out.splitlines()) == 1 + 4
+    assert error.count("skipped: ") == 2
+    assert "1.png cannot be read" in error and "3.png cannot be read" in error
 
 
 def test_paths_without_images_are_refused(m1_run, tmp_path, capsys):

@@ -1,14 +1,19 @@
 """The recipe best from end to end, on small data."""
 
+import csv
 import json
+import logging
 
+import numpy as np
 import pytest
+from conftest import blobs
 
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
 from ssl_vae.plan import make_plan
+from ssl_vae.suggest import write_suggestions
 
 
 def recipe(**changes):
@@ -80,6 +85,33 @@ def test_a_split_that_is_trained_with_others_is_as_it_is_alone(
     run_experiment(recipe(num_splits=1), tmp_path, data_dir=small_data)
     run_experiment(recipe(), tmp_path, data_dir=small_data)  # the second one, alone
     assert rows(tmp_path)[0]["test_accuracy"] == rows(finished)[0]["test_accuracy"]
+
+
+def test_labels_of_some_images_only_and_no_test_set(tmp_path):
+    """Cross-validated, kept, loaded, and asked what to label next."""
+    images, classes = blobs(60, seed=0)
+    labels = np.where(np.arange(60) < 12, classes, -1)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    config = recipe(labels=(), num_splits=1, dataset=f"npz:{tmp_path}/mine.npz")
+    run_experiment(config, tmp_path / "run")
+    (row,) = rows(tmp_path / "run")
+    assert (row["protocol"], row["split_seeds"]) == ("cross_validation", [0, 1, 2])
+    assert row["test_accuracy_mean"] > 0.6
+    plan = make_plan(config, tmp_path / "run")
+    assert write_suggestions(plan, 5).startswith("5 images to label next")
+    with (tmp_path / "run" / "suggestions.csv").open() as file:
+        assert all(int(row["image"]) >= 12 for row in csv.DictReader(file))
+
+
+def test_small_sets_are_told_how_many_epochs_to_try(small_data, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "ssl_vae"):
+        make_plan(recipe(), tmp_path, small_data)
+    said = [r.message for r in caplog.records if "try --config." in r.message]
+    # 400 images: 20 steps an epoch of M1, and of the student as many
+    assert [line.split("try ")[1] for line in said] == [
+        "--config.train.num_epochs=75",
+        "--config.student.num_epochs=75",
+    ]
 
 
 def test_a_batch_without_room_for_unlabeled_images_is_refused(small_data, tmp_path):

@@ -82,6 +82,14 @@ def test_no_class_gains_against_the_teacher(x, teacher):
     assert abs(drift) < drift_of_free / 3
 
 
+def test_a_batch_without_any_image_of_a_class_has_targets():
+    x, sure = jnp.zeros([6, 64]), jnp.array([0.0, -400.0, -800.0])
+    teacher = jax.nn.log_softmax(jnp.tile(sure, (6, 1)))
+    for step in (0, 100):
+        found = targets(x, teacher, jnp.int32(step))
+        np.testing.assert_allclose(found, [[1, 0, 0]] * 6, atol=1e-4)
+
+
 def test_nothing_is_learned_through_the_targets(x, teacher):
     def total(weights):
         key = jax.random.key(3)

@@ -62,13 +62,19 @@ class CalibratedSVM:
         scores = self.scores(features) / self.temperature
         return proportions.aligned(scores, self.bias)
 
-    def save(self, folder: Path) -> None:
-        """Writes classifier.skops and classifier.json, each in one rename."""
+    def save(self, folder: Path, *, num_labels: int) -> None:
+        """Writes classifier.skops and classifier.json, each in one rename.
+
+        Args:
+          folder: Where they go.
+          num_labels: Of the run that it stands for; `load` asks for the same.
+        """
         svm_file, json_file = (folder / name for name in FILES)
         svm.save_svm(self.pipeline, svm_file)
         content = {
             "temperature": self.temperature,
             "bias": self.bias.tolist(),
+            "labels": num_labels,
             "svm_sha256": _digest(svm_file),
         }
         partial = json_file.with_name(json_file.name + ".partial")
@@ -76,8 +82,12 @@ class CalibratedSVM:
         partial.replace(json_file)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, *, num_labels: int) -> Self:
         """What `save` wrote.
+
+        Args:
+          folder: Where it is.
+          num_labels: What `save` was given.
 
         Raises:
           OSError: where a file is missing.
@@ -85,6 +95,11 @@ class CalibratedSVM:
         """
         svm_file, json_file = (folder / name for name in FILES)
         content = json.loads(json_file.read_text())
+        if content["labels"] != num_labels:
+            raise ValueError(
+                f"{json_file.name} is of {content['labels']} labels and not of"
+                f" {num_labels}: the command that trained it was not finished"
+            )
         if _digest(svm_file) != content["svm_sha256"]:
             raise ValueError(f"{svm_file.name} is damaged")
         bias = np.asarray(content["bias"], np.float64)

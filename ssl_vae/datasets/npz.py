@@ -64,6 +64,8 @@ def read(path: Path) -> Dataset:
 def _headers(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays that will be read, by name, after checking all of them."""
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if len(members) < len(archive.infolist()):  # what is read must be what is checked
+        raise InputError(f"{path} has two arrays of one name: write it again")
     names = ["images", "labels"]
     if missing := [name for name in names if name not in members]:
         there = ", ".join(sorted(members)[:8]) or "nothing"

@@ -281,5 +281,7 @@ def _decode(record: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, int
 
     feature = tf_example_pb2.Example.FromString(record).features.feature
     with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
+        if image.size != (shape[1], shape[0]):
+            raise ValueError(f"an image of {image.size[0]}x{image.size[1]} pixels")
         pixels = np.asarray(image.convert(_MODES[shape[2]]))
     return pixels.reshape(shape), feature["label"].int64_list.value[0]

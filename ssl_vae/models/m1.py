@@ -175,7 +175,7 @@ class M1:
     def log_weight(self, params: Params, x: jax.Array, *, key: jax.Array) -> jax.Array:
         """Log p(x, z) - log q(z|x) at one draw of z from q(z|x), [batch], nats.
 
-        The mean of its exponential over draws is p(x): see `evaluate.log_likelihood`.
+        The mean of its exponential over draws is p(x): see `evaluate.log_likelihoods`.
         """
         mean, logvar = self.encode(params, x)
         z = distributions.gaussian_sample(key, mean, logvar)

@@ -197,7 +197,7 @@ class M2:
     def log_weight(self, params: Params, x: jax.Array, *, key: jax.Array) -> jax.Array:
         """Log p(x, y, z) - log q(y, z|x) at one draw of y and z, [batch], nats.
 
-        The mean of its exponential over draws is p(x): see `evaluate.log_likelihood`.
+        The mean of its exponential over draws is p(x): see `evaluate.log_likelihoods`.
         """
         key_y, key_z = jax.random.split(key)
         log_probs = jax.nn.log_softmax(self.class_logits(params, x))

@@ -25,6 +25,7 @@ from ssl_vae.networks import ConvClassifier
 # Shares of the training: the student trusts itself not at all up to the first, and as
 # much as the teacher from the second on.
 TRUST_FROM, TRUST_FULL = 0.1, 0.4
+TINY = 1e-6  # a batch may be without any image of a class
 ALIGNMENTS = 3  # one alone leaves half of what a class has gained
 
 
@@ -125,8 +126,8 @@ class Student:
         trust = jnp.clip((done - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1)
         probs = jax.nn.softmax(teacher + trust * own)
         # The same images on both sides: that a batch has more of a class cancels.
-        due = jnp.mean(jax.nn.softmax(teacher), axis=0, keepdims=True)
+        due = jnp.mean(jax.nn.softmax(teacher), axis=0, keepdims=True) + TINY
         for _ in range(ALIGNMENTS):
-            probs = probs * due / jnp.mean(probs, axis=0, keepdims=True)
+            probs = probs * due / (jnp.mean(probs, axis=0, keepdims=True) + TINY)
             probs = probs / jnp.sum(probs, axis=1, keepdims=True)
         return jax.lax.stop_gradient(probs)
