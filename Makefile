@@ -17,7 +17,7 @@ run: $(VENV)/.run $(if $(findstring --data_dir,$(ARGS)),,data)  ## the main job:
 	$(BIN)/python -m ssl_vae.main --labels=$(LABELS) $(ARGS)
 
 test: $(VENV)/.dev lint  ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## format, lint and types only
 	$(BIN)/ruff format --check .
