@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "paths", nargs="+", type=Path, help="PNG or JPEG files, or folders of them"
     )
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
     skipped: list[str] = []
     try:
         results = Results.of_finished_run(args.workdir)

@@ -15,7 +15,8 @@ import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 
 from ssl_vae import fitting
-from ssl_vae.classifiers import confidence, proportions, svm
+from ssl_vae.classifiers import confidence, svm
+from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.fitting import ExampleSet, Schedule
 from ssl_vae.models import M1, M2, JointModel, Params, informative_units
@@ -97,10 +98,9 @@ def _fit_best(
     key_m1, key_student = jax.random.split(key)
     found = _fit_svm(x, labels, settings, key_m1)
     known, schedule = np.flatnonzero(labels >= 0), settings.schedule
-    scores = _svm_scores(found, x)
-    shares = np.bincount(labels[known]) / len(known)
-    bias = proportions.aligning_bias(scores, shares)
-    guesses = proportions.aligned(scores, bias).astype(np.float32)
+    shares, of_all = np.bincount(labels[known]) / len(known), features(found, x)
+    teacher = _teacher(found | {"bias": np.zeros(len(shares))}).aligned(of_all, shares)
+    guesses = teacher.log_probs(of_all).astype(np.float32)
     labeled = _part_of_batch(schedule.batch_size, 4)
     every = ExampleSet((x, guesses), np.arange(len(x)), schedule.batch_size - labeled)
     few = ExampleSet((x, labels), known, labeled)
@@ -108,11 +108,15 @@ def _fit_best(
     model = fitting.student(settings.m1.image_shape, len(shares), num_steps)
     params = fitting.train_params(model, [every, few], schedule, key=key_student)
     network = {"student": dataclasses.asdict(model), "student_params": params}
-    return found | {"bias": bias} | network
+    return found | {"bias": teacher.bias} | network
+
+
+def _teacher(found: Found) -> CalibratedSVM:
+    return CalibratedSVM(found["classifier"], found["temperature"], found["bias"])
 
 
 def _best_scores(found: Found, x: np.ndarray) -> np.ndarray:
-    teacher = proportions.aligned(_svm_scores(found, x), found["bias"])
+    teacher = _teacher(found).log_probs(features(found, x))
     model = fitting.student(**found["student"])
     logits = fitting.map_rows(model.class_logits, found["student_params"], x)
     return confidence.together(teacher, logits)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,16 @@ def test_the_command_writes_json_lines_and_a_table(m1_run, photos, capsys):
     assert (record["image"], record["class"]) == (one, str(labels[2]))
     assert predict.main([f"--workdir={m1_run}", one]) == 0
     assert capsys.readouterr().out.startswith(f"{one}  {labels[2]} ")
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_as_it_is(m1_run, photos):
+    folder, _ = photos
+    name = os.fsencode(folder) + b"/caf\xe9.png"
+    shutil.copy(folder / "2.png", name)
+    command = [sys.executable, "-m", "ssl_vae.predict", f"--workdir={m1_run}", name]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(name + b"  ")
 
 
 def test_images_that_it_cannot_be_meant_for_are_refused_by_name(m1_run, photos, capsys):

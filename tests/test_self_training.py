@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import blobs
+from conftest import OWN, SMALL, blobs
 
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import svm
@@ -18,21 +18,7 @@ from ssl_vae.suggest import write_suggestions
 
 def recipe(**changes):
     config = recipes.load(recipes.recipe_path("best"))
-    config.update_from_flattened_dict(
-        {
-            "labels": (8,),
-            "num_splits": 2,
-            "importance_samples": 5,
-            "model.latent_dim": 4,
-            "model.hidden": (32,),
-            "train.num_epochs": 4,
-            "train.batch_size": 20,
-            "student.num_epochs": 2,
-            "student.batch_size": 28,
-            "student.labeled_batch_size": 8,
-        }
-        | changes
-    )
+    config.update_from_flattened_dict(SMALL | OWN["best"] | changes)
     return config
 
 
@@ -107,9 +93,9 @@ def test_small_sets_are_told_how_many_epochs_to_try(small_data, tmp_path, caplog
     with caplog.at_level(logging.INFO, "ssl_vae"):
         make_plan(recipe(), tmp_path, small_data)
     said = [r.message for r in caplog.records if "try --config." in r.message]
-    # 400 images: 20 steps an epoch of M1, and of the student as many
+    # 400 images: 14 steps an epoch of M1 and 20 of the student
     assert [line.split("try ")[1] for line in said] == [
-        "--config.train.num_epochs=75",
+        "--config.train.num_epochs=108",
         "--config.student.num_epochs=75",
     ]
 
