@@ -107,8 +107,8 @@ def place(data: Dataset, wanted: str) -> Placed:
 
     Args:
       data: The images.
-      wanted: "device", "stream", or "auto": on the device if they fit and this process
-        works alone.
+      wanted: "device", "stream", or "auto": on the device if they are in memory, fit
+        there, and this process works alone.
 
     Raises:
       InputError: where they are wanted on the device and do not fit.
@@ -124,7 +124,8 @@ def place(data: Dataset, wanted: str) -> Placed:
         if several:
             why = "each of several processes holds a share of the images"
         raise InputError(f"--config.data.placement=device: {why}; use auto or stream")
-    if wanted == "stream" or size > room or several:
+    in_file = not isinstance(images, np.ndarray)
+    if wanted == "stream" or (wanted == "auto" and (in_file or size > room)) or several:
         return OnHost(images, pixels)
     return OnDevice(pixels(images[:]))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_vae.datasets.dataset import Dataset
+from ssl_vae.datasets.stored import StoredImages
 
 _FORMAT = "2"  # raise it when the canonical order or the entry's layout changes
 _ARRAYS = (
@@ -67,7 +68,12 @@ def get(key: str) -> Dataset | None:
 
 
 def put(key: str, dataset: Dataset) -> None:
-    """Keeps a data set under a key; a disk that takes none is no error."""
+    """Keeps a data set under a key; a disk that takes none is no error.
+
+    One whose images stay in their file is not kept: there is no need to.
+    """
+    if isinstance(dataset.train_images, StoredImages):
+        return
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache_dir(), delete=False) as stream:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ssl_vae.datasets import known
+from ssl_vae.datasets.stored import StoredImages, in_parts
 from ssl_vae.errors import InputError
 
-Arrays = tuple[np.ndarray, np.ndarray]  # images, and labels as the source wrote them
+Images = np.ndarray | StoredImages
+Arrays = tuple[Images, np.ndarray]  # images, and labels as the source wrote them
 
 
 MAX_SIDE = 256  # pixels: the networks are fully connected
@@ -22,7 +24,8 @@ class Dataset:
 
     Attributes:
       name: "fashion_mnist", "mnist", or the folder's or file's name for an unknown set.
-      train_images: uint8 [N, height, width, channels], 0 to 255.
+      train_images: uint8 [N, height, width, channels], 0 to 255; those of a large set
+        may be left in their file.
       train_labels: int32 [N], 0 to num_classes - 1, or -1 for an unlabeled image.
       test_images: uint8 [M, height, width, channels], 0 to 255.
       test_labels: int32 [M], 0 to num_classes - 1.
@@ -37,7 +40,7 @@ class Dataset:
     """
 
     name: str
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
@@ -71,7 +74,8 @@ class Dataset:
             (self.test_images, self.test_labels),
         ):
             digest.update(repr(images.shape).encode())
-            digest.update(np.ascontiguousarray(images).data)
+            for part in in_parts(images):
+                digest.update(np.ascontiguousarray(part).data)
             # The digest is the same on a big-endian machine.
             digest.update(labels.astype("<i4").tobytes())
         return digest.hexdigest()
@@ -105,7 +109,7 @@ class Dataset:
         return dataclasses.replace(
             self,
             name=f"{self.name}-validation",
-            train_images=self.train_images[~held],
+            train_images=self.train_images.take(np.flatnonzero(~held), axis=0),
             train_labels=self.train_labels[~held],
             train_sources=self.train_sources[~held],
             test_images=self.train_images[held],
@@ -174,10 +178,11 @@ def assemble(
     # Classes by their place among the values: the order of the values is kept.
     codes = np.where(labeled, np.searchsorted(values, train[1]), -1).astype(np.int32)
     order = _canonical_order(train[0], codes)
-    images, labels = train[0][order], codes[order]
-    test_images, test_labels = images[labels >= 0], labels[labels >= 0]
+    images, labels = train[0].take(order, axis=0), codes[order]
     if test:
         test_images, test_labels = _test_part(test, values, test_labels_from)
+    else:
+        test_images, test_labels = images[labels >= 0], labels[labels >= 0]
     names = tuple(class_names[value] for value in values) if class_names else ()
     return Dataset(
         name=name,
@@ -198,7 +203,9 @@ def unlabeled_value(labels: np.ndarray) -> str | int:
     return "" if labels.dtype.kind == "U" else -1
 
 
-def _test_part(test: Arrays, values: np.ndarray, labels_from: str) -> Arrays:
+def _test_part(
+    test: Arrays, values: np.ndarray, labels_from: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Test images in canonical order, and their classes, int32 [M]."""
     images, labels = test
     unseen = np.setdiff1d(labels, values)
@@ -209,16 +216,19 @@ def _test_part(test: Arrays, values: np.ndarray, labels_from: str) -> Arrays:
         )
     codes = np.searchsorted(values, labels).astype(np.int32)
     order = _canonical_order(images, codes)
-    return images[order], codes[order]
+    return np.asarray(images[order]), codes[order]
 
 
-def _canonical_order(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def _canonical_order(images: Images, codes: np.ndarray) -> np.ndarray:
     """Rows sorted by (sha256 of the image, label), int64 [N].
 
     TFDS shuffles what it prepares, so a file's own order would make "the first 600
     labels" mean something else for every source.
     """
-    rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    digests = b"".join(hashlib.sha256(row.data).digest() for row in rows)
+    digests = b"".join(
+        hashlib.sha256(image.data).digest()
+        for part in in_parts(images)
+        for image in np.ascontiguousarray(part).reshape(len(part), -1)
+    )
     words = np.frombuffer(digests, ">u8").reshape(len(images), 4)
     return np.lexsort((codes, *words.T[::-1]))  # the last key sorts first

@@ -1,13 +1,15 @@
 """Reader of images and labels of one's own in a NumPy .npz file.
 
 An archive says the shape and type of every array in front of its content, so what
-cannot be right is refused before anything is unpacked.
+cannot be right is refused before anything is unpacked. Images that would take up much
+memory are left in the file if they lie there as they are.
 """
 
 import math
+import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,9 +20,11 @@ from ssl_vae.datasets.dataset import (
     assemble,
     unlabeled_value,
 )
+from ssl_vae.datasets.stored import StoredImages
 from ssl_vae.errors import InputError
 
-MAX_BYTES = 4 << 30
+MAX_BYTES = 4 << 30  # of an array that is read into memory
+LARGE = 1 << 30  # bytes: images above it stay in their file where they can
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit
 _WANTED = (
     "wanted: images [N, H, W] or [N, H, W, C], labels [N] with -1 for unlabeled, "
@@ -44,8 +48,9 @@ def read(path: Path) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             headers = _headers(archive, path)
+            stored = _left_in_file(archive, path)
         with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in headers}
+            arrays = {n: content[n] for n in headers if n != "images" or not stored}
     except zipfile.BadZipFile as error:
         raise InputError(
             f"{path} is not a sound .npz file ({error}): write it with "
@@ -58,7 +63,39 @@ def read(path: Path) -> Dataset:
         raise InputError(f"{path} cannot be read ({reason}): check the file") from error
     except Exception as error:  # a damaged archive fails in too many ways to list
         raise InputError(f"{path} is damaged ({error}): write it again") from error
-    return _assembled(arrays, path)
+    return _assembled(arrays, path, stored)
+
+
+def _left_in_file(archive: zipfile.ZipFile, path: Path) -> StoredImages | None:
+    """The training images where they lie in the file; None if they are to be read."""
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    member = members["images"]
+    if member.file_size <= LARGE or member.compress_type != zipfile.ZIP_STORED:
+        return None
+    with archive.open(member) as stream:
+        shape, in_columns, dtype = _header(stream)
+        before = stream.tell()
+    if in_columns or dtype != np.uint8:
+        return None
+    with path.open("rb") as file:  # its own header, then that of the array
+        file.seek(member.header_offset)
+        head = file.read(30)
+    before += 30 + sum(struct.unpack("<HH", head[26:30]))
+    return StoredImages(path, member.header_offset + before, (*shape, 1)[:4])
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type of the array that follows."""
+    version = np.lib.format.read_magic(stream)
+    read_header: Any = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    header: tuple[tuple[int, ...], bool, np.dtype] = read_header(
+        stream, max_header_size=_MAX_HEADER
+    )
+    return header
 
 
 def _headers(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, ...]]:
@@ -97,25 +134,23 @@ def _shape(
     """An array's shape from its header; the content stays packed."""
     name = member.filename.removesuffix(".npy")
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header: Any = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+        shape, in_columns, dtype = _header(stream)
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
             raise InputError(
                 f"{path}: {name} holds Python objects, which are not read; save plain "
                 f"numbers or strings, such as {name}.astype(str)"
             )
-        if size > MAX_BYTES:
+        whole = min(shape, default=0) >= 0 and stream.tell() + size == member.file_size
+        plain = dtype == np.uint8 and not in_columns
+        stored = whole and plain and member.compress_type == zipfile.ZIP_STORED
+        if size > MAX_BYTES and not (stored and name == "images"):
             raise InputError(
                 f"{path}: {name} claims {size} bytes, more than the limit of "
-                f"{MAX_BYTES >> 30} GiB"
+                f"{MAX_BYTES >> 30} GiB that are read into memory; uint8 training "
+                "images written by numpy.savez, uncompressed, may be of any size"
             )
-        if min(shape, default=0) < 0 or stream.tell() + size != member.file_size:
+        if not whole:
             raise InputError(
                 f"{path}: {name} does not hold what its header claims: write it again"
             )
@@ -155,8 +190,12 @@ def _check_labels(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
-def _assembled(arrays: dict[str, np.ndarray], path: Path) -> Dataset:
-    train = _part(arrays, path, "")
+def _assembled(
+    arrays: dict[str, np.ndarray], path: Path, stored: StoredImages | None
+) -> Dataset:
+    train: Arrays = (
+        (stored, _labels(arrays, path, "")) if stored else _part(arrays, path, "")
+    )
     test = _part(arrays, path, "test_") if "test_images" in arrays else None
     if (
         test
@@ -175,14 +214,19 @@ def _assembled(arrays: dict[str, np.ndarray], path: Path) -> Dataset:
 
 def _part(arrays: dict[str, np.ndarray], path: Path, part: str) -> Arrays:
     """Images uint8 [N, H, W, C], and labels [N] with the one value for no label."""
-    images, labels = arrays[f"{part}images"], arrays[f"{part}labels"]
-    pixels = _as_bytes(images, f"{path}: {part}images")
+    pixels = _as_bytes(arrays[f"{part}images"], f"{path}: {part}images")
+    return pixels.reshape(*pixels.shape[:3], -1), _labels(arrays, path, part)
+
+
+def _labels(arrays: dict[str, np.ndarray], path: Path, part: str) -> np.ndarray:
+    """Labels [N] with the one value for no label."""
+    labels = arrays[f"{part}labels"]
     if labels.dtype.kind in "ui" and labels.min() < -1:
         raise InputError(
             f"{path}: {part}labels has {labels.min()}: labels from 0 on are needed, "
             "and -1 for unlabeled"
         )
-    return pixels.reshape(*pixels.shape[:3], -1), labels
+    return labels
 
 
 def _as_bytes(images: np.ndarray, what: str) -> np.ndarray:
