@@ -18,7 +18,7 @@ from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.report import save as report
 from ssl_vae.results import Results
-from ssl_vae.workdir import FORMAT_VERSION
+from ssl_vae.workdir import FORMAT_VERSION, Stage
 
 __all__ = ["Diverged", "Stopped", "carry_out", "run_experiment"]
 
@@ -68,16 +68,24 @@ def run_experiment(
 
 
 def carry_out(
-    plan: Plan, *, clock: Clock, command: str, stop: Callable[[], bool]
+    plan: Plan,
+    *,
+    clock: Clock,
+    command: str,
+    stop: Callable[[], bool],
+    follow: Callable[[Stage], None] = lambda _: None,
 ) -> Results:
-    """What a plan leaves to be done, see `run_experiment`; under the workdir's lock."""
+    """What a plan leaves to be done, see `run_experiment`; under the workdir's lock.
+
+    `follow` is told of the folder of a training when its log begins and has grown.
+    """
     recipe, run, before = plan.recipe, plan.workdir, plan.before
     if Results.load(run.results) != before:
         raise InputError(
             f"{run.results}: another process has just changed it; give the same command"
             " again"
         )
-    job = Job.begin(plan, clock=clock, stop=stop)
+    job = Job.begin(plan, clock=clock, stop=stop, follow=follow)
     for num_labels in plan.missing:
         for group in {"train", "student"} & set(recipe):
             sizes = plan.batch_sizes(num_labels, group)

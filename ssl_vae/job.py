@@ -13,6 +13,7 @@ from ssl_vae.clock import Clock
 from ssl_vae.models import Model, Params
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
+from ssl_vae.workdir import Stage
 
 
 class Stopped(Exception):
@@ -40,6 +41,7 @@ class Job:
       plan: What is to be done.
       clock: Told where the time goes.
       stop: Asked about once a second; True saves the state and raises `Stopped`.
+      follow: Told of a training's folder when its log begins and when it has grown.
       mesh: The devices.
       train_images: float32 in [0, 1], [N, pixels].
       test_images: float32 in [0, 1], [M, pixels].
@@ -48,15 +50,24 @@ class Job:
     plan: Plan
     clock: Clock
     stop: Callable[[], bool]
+    follow: Callable[[Stage], None]
     mesh: jax.sharding.Mesh
     train_images: jax.Array
     test_images: jax.Array
 
     @classmethod
-    def begin(cls, plan: Plan, *, clock: Clock, stop: Callable[[], bool]) -> "Job":
+    def begin(
+        cls,
+        plan: Plan,
+        *,
+        clock: Clock,
+        stop: Callable[[], bool],
+        follow: Callable[[Stage], None],
+    ) -> "Job":
         """Puts the images of a plan on the device."""
         images = plan.data.train_images, plan.data.test_images
-        return cls(plan, clock, stop, train.data_mesh(), *map(_to_device, images))
+        images_there = map(_to_device, images)
+        return cls(plan, clock, stop, follow, train.data_mesh(), *images_there)
 
 
 def _to_device(images: np.ndarray) -> jax.Array:

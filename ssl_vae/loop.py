@@ -115,6 +115,7 @@ def trained_params(job: Job, training: Training) -> Params:
     with checkpoint.Checkpoints(stage.steps) as checkpoints:
         state = checkpoints.restore(fresh) or fresh
         stage.trim_log(train.steps_done(state))
+        job.follow(stage)
         if train.steps_done(state) < training.num_steps:
             state = _fit(job, training, state, checkpoints)
     checkpoint.save_weights(stage.weights, state.params)
@@ -143,6 +144,7 @@ def _fit(
             step = train.steps_done(state)
             parts = {name: metric.tolist() for name, metric in metrics.items()}
             training.stage.log({"step": step} | parts)
+            job.follow(training.stage)
             progress.update(step, float(np.mean(metrics["loss"])))
             stopped = job.stop()
             if stopped or step % save_every == 0:
