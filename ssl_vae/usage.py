@@ -11,7 +11,7 @@ ASKED_BY = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort"}
 COLUMN, WIDTH = 26, 80
 
 TEXT = """\
-usage: {program} [--labels=N,...] [--dataset=DATA] [--config=RECIPE] ...
+usage: {program} [--FLAG=VALUE ...]
 
 Learns from many images and few labels: trains a model of all images, and a
 classifier with the labeled few, and prints its accuracy. The same command again
