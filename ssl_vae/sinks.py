@@ -140,21 +140,22 @@ def _wandb_run(plan: Plan, run_id: str) -> Any:
         ),
     }
     os.environ.setdefault("WANDB_SILENT", "true")  # what it says at login
-    if os.environ.get("WANDB_MODE", "online") != "online":
-        return wandb.init(**about)
-    try:
-        if not wandb.login(prompt=False):
-            raise wandb.Error("there is no API key (wandb login)")
-        run = wandb.init(**about)
-    except wandb.Error as error:
-        logger.warning(
-            "wandb: offline, for %s; later: wandb sync %s/wandb/offline-run-*",
-            " ".join(str(error).split()),
-            folder,
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode == "online":
+        try:
+            if not wandb.login(prompt=False):
+                raise wandb.Error("there is no API key (wandb login)")
+            run = wandb.init(**about)
+            logger.info("wandb: %s", run.url)
+            return run
+        except wandb.Error as error:
+            mode = "offline"
+            logger.warning("wandb: offline, for %s", " ".join(str(error).split()))
+    if mode == "offline":
+        logger.info(
+            "wandb: to send it later: wandb sync %s/wandb/offline-run-*", folder
         )
-        return wandb.init(mode="offline", **about)
-    logger.info("wandb: %s", run.url)
-    return run
+    return wandb.init(mode=mode, **about)
 
 
 def _accuracy(row: Row) -> Scalars:

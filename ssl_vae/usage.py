@@ -14,8 +14,8 @@ TEXT = """\
 usage: {program} [--FLAG=VALUE ...]
 
 Learns from many images and few labels: trains a model of all images, and a
-classifier with the labeled few, and prints its accuracy. The same command again
-goes on with a run that was stopped.
+classifier with the labeled few, and prints its accuracy. The same command goes
+on with a run that was stopped, and repeats the numbers of a finished one.
 
   # a first try, without a download
   {program} --dataset=digits --labels=100
