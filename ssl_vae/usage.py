@@ -30,8 +30,8 @@ what is trained:
   --labels=N,...          how many images keep their label: 600, or 100,600
 
 on what:
-  --dataset=DATA          fashion_mnist (default), mnist, kmnist, digits; or your
-                          own: folder:DIR, npz:FILE, tfds:NAME
+  --dataset=DATA          fashion_mnist (default), mnist, kmnist, digits, or
+                          yours: folder:DIR, npz:FILE, tfds:NAME
   --data_dir=DIR          four IDX files of an MNIST-shaped set, or a TFDS tree
 
 where it goes:
