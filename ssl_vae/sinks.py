@@ -46,7 +46,7 @@ class TensorBoard:
         self._writer = tensorboardX.SummaryWriter
         self._folder = plan.workdir.path / "tensorboard"
         self._writers: dict[str, Any] = {}
-        logger.info("tensorboard: --logdir=%s", self._folder)
+        logger.info("to follow it: tensorboard --logdir=%s", self._folder)
 
     def begin(self, model: str) -> None:
         """Has viewers forget what earlier commands told: all of it follows anew."""

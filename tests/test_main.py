@@ -170,7 +170,7 @@ def test_a_run_prints_its_table_and_the_same_command_repeats_it(small_data, tmp_
         ["40", "3", "svm_rbf"],
     ]
     assert "Traceback" not in first.stderr
-    assert "tensorboard: --logdir=" in first.stderr
+    assert "to follow it: tensorboard --logdir=" in first.stderr
     assert list((tmp_path / "run" / "tensorboard" / "M1").iterdir())
     again = run(*args, cwd=tmp_path)
     assert again.stdout == first.stdout
