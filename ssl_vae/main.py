@@ -20,7 +20,8 @@ from ml_collections import ConfigDict, config_flags
 from ssl_vae import config as recipes
 from ssl_vae import follow, usage
 from ssl_vae.clock import Clock
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.compiled import keep_compiled
+from ssl_vae.errors import InputError, RunError, Stopped
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
 
@@ -53,6 +54,25 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list(
     "log", None, "Where the run can be followed: tensorboard, wandb, or both."
+)
+flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether several processes do the run together; auto: on a TPU slice, in Slurm...",
+)
+flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, if it is not found by itself."
+)
+flags.DEFINE_integer(
+    "num_processes", None, "How many processes do the run together.", lower_bound=1
+)
+flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
+flags.DEFINE_integer(
+    "patience",
+    300,
+    "Seconds to wait for a process of the run that does not come or falls silent.",
+    lower_bound=1,
 )
 flags.DEFINE_bool(
     "dry_run", False, "Print the recipe, sizes and an estimate of the time; do nothing."
@@ -174,8 +194,9 @@ def main(argv: Sequence[str]) -> int:
         results = plan.finished
         with follow.Follower(FLAGS.log or (), plan) as follower:
             if results is None:
-                with plan.workdir.lock():
-                    results = _carry_out(plan, clock, heard, follower)
+                results = _carry_out(plan, clock, heard, follower)
+            if results is None:
+                return 0
             follower.finish(results)
         print(results.table(list(plan.recipe.labels)))  # noqa: T201
         if FLAGS.suggest:
@@ -187,19 +208,31 @@ def main(argv: Sequence[str]) -> int:
 
 def _carry_out(
     plan: Plan, clock: Clock, heard: threading.Event, follower: follow.Follower
-) -> Results:
-    """The experiment; it stops in good order once a signal was heard."""
-    from ssl_vae import experiment  # late: see above
+) -> Results | None:
+    """The experiment; it stops in good order once a signal was heard.
 
+    Returns:
+      None in a process that follows another, which tells the results.
+    """
+    from ssl_vae import experiment, processes  # late: see above
+
+    processes.begin(
+        FLAGS.distributed,
+        coordinator_address=FLAGS.coordinator_address,
+        num_processes=FLAGS.num_processes,
+        process_id=FLAGS.process_id,
+        patience=FLAGS.patience,
+    )
     try:
-        return experiment.carry_out(
+        results = experiment.carry_out(
             plan,
             clock=clock,
             command=shlex.join([*usage.MODULE.split(), *sys.argv[1:]]),
             stop=heard.is_set,
             follow=follower,
         )
-    except experiment.Stopped as stopped:
+        return results if processes.Team().leads else None
+    except Stopped as stopped:
         _say(f"stopped: {stopped}; the same command goes on")
         sys.exit(STOPPED)
 
@@ -273,6 +306,7 @@ def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
 
 def run() -> None:
     """The program: exits with 0 done, 2 bad input, 1 anything else, 143 stopped."""
+    keep_compiled()
     logger = logging.getLogger("ssl_vae")
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)

@@ -38,6 +38,13 @@ where it goes:
   --workdir=DIR           default: checkpoints/<recipe>-<dataset>-seed<seed>
   --log=NAME,...          also to tensorboard, wandb, or both
 
+several processes that do it together:
+  --distributed=auto      or on, off; auto: on a TPU slice, in Slurm, ...
+  --coordinator_address=HOST:PORT
+  --num_processes=N       these three where they are not found by themselves
+  --process_id=I
+  --patience=SECONDS      for a process that does not come or falls silent
+
 besides:
   --suggest=N             names N unlabeled images whose labels would help most
   --dry_run               shows recipe, sizes and about how long; does nothing

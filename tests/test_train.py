@@ -1,15 +1,10 @@
-import os
-import subprocess
-import sys
-import textwrap
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from ssl_vae import train
+from ssl_vae import devices, train
 from ssl_vae.batches import Examples
 from ssl_vae.models import M1
 
@@ -40,7 +35,7 @@ def compiled(images, loss_fn=MODEL.loss, tx=TX, steps_per_scan=100):
         batch_sizes=[BATCH_SIZE],
         loss_fn=loss_fn,
         tx=tx,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=steps_per_scan,
     )
 
@@ -126,48 +121,6 @@ def test_an_epoch_in_unequal_parts_is_the_same_epoch(images):
     )
 
 
-def test_eight_devices_give_the_result_of_one():
-    script = textwrap.dedent("""
-        import jax, numpy as np, optax
-        from ssl_vae import train
-        from ssl_vae.batches import Examples
-        from ssl_vae.errors import InputError
-        from ssl_vae.models import M1
-
-        assert jax.device_count() == 8
-        model, tx = M1((4, 4, 1), latent_dim=2, hidden=(8,)), optax.adam(1e-2)
-        images = jax.random.uniform(jax.random.key(7), (50, 16))
-
-        def trained(devices):
-            mesh = train.data_mesh(devices)
-            state = train.init_state(model.init(jax.random.key(0)), tx)
-            advance = train.compile_steps(
-                state, [Examples(images, jax.numpy.arange(50))],
-                jax.random.key(1), batch_sizes=[8], loss_fn=model.loss, tx=tx,
-                mesh=mesh,
-            )
-            for state, metrics in train.fit(advance, state, num_steps=30):
-                pass
-            assert all(len(a.devices()) == mesh.size for a in jax.tree.leaves(state))
-            return state.params, metrics
-
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-            trained(jax.devices()), trained(jax.devices()[:1]),
-        )
-        try:
-            train.check_batch_sizes([8, 100], train.data_mesh())
-        except InputError as error:
-            assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
-        else:
-            raise AssertionError("100 images cannot be shared by 8 devices")
-    """)
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | environment, check=True
-    )
-
-
 def count_both(params, first, second, *, key, step):
     """A loss whose metrics count what is taken of two sets of numbered examples."""
     loss, _ = count_images(params, first, key=key, step=step)
@@ -196,7 +149,7 @@ def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
         batch_sizes=[9, 2],  # 5 steps an epoch, 2 steps a pass over the few
         loss_fn=count_both,
         tx=TX,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=4,
     )
     state, one = advance(fresh_state())
@@ -239,7 +192,7 @@ def several(images, labels, splits, one_by_one):
             batch_sizes=[8, 4],
             loss_fn=labeled_loss,
             tx=TX,
-            mesh=train.data_mesh(),
+            mesh=devices.data_mesh(),
         ),
         one_by_one=one_by_one,
     )

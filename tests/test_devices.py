@@ -1,0 +1,102 @@
+"""Eight devices share the batches and find what one device finds."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+
+from ssl_vae import devices
+
+EIGHT = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+
+
+def run_on_eight(script):
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | {"XLA_FLAGS": EIGHT},
+        check=True,
+    )
+
+
+def test_eight_devices_train_every_model_as_one_does():
+    script = """
+        import jax, jax.numpy as jnp, numpy as np, optax
+        from ssl_vae import devices, placement, train
+        from ssl_vae.models import M1, M1M2, M2
+
+        assert jax.device_count() == 8
+        tx, pixels = optax.adam(1e-2), jax.random.uniform(jax.random.key(7), (50, 16))
+        labels, rows = np.arange(50) % 4, np.arange(50)
+        m1 = M1((4, 4, 1), latent_dim=3, hidden=(8,))
+        m1_params = m1.init(jax.random.key(3))
+        small = dict(num_classes=4, labeled_fraction=0.5, latent_dim=2, hidden=(8,))
+        m1_m2 = M1M2(m1, m1_params, np.arange(3), M2(3, gaussian=True, **small))
+        code = m1.encode(m1_params, pixels)
+
+        def trained(model, inputs, labeled, some):
+            sets, sizes = [inputs.examples(rows)], [8]
+            if labeled:
+                sets = [
+                    inputs.examples(rows[:30]),
+                    placement.labeled_examples(inputs, labels, rows[30:]),
+                ]
+                sizes = [8, 8]
+            mesh = devices.data_mesh(some)
+            state = train.init_state(model.init(jax.random.key(0)), tx)
+            advance = train.compile_steps(
+                state, sets, jax.random.key(1), batch_sizes=sizes,
+                loss_fn=model.loss, tx=tx, mesh=mesh,
+            )
+            num_steps = 5 * (len(sets[0].rows) // 8)
+            for state, metrics in train.fit(advance, state, num_steps=num_steps):
+                pass
+            assert all(len(a.devices()) == mesh.size for a in jax.tree.leaves(state))
+            return state.params, metrics
+
+        for model, arrays in (m1, pixels), (M2(16, **small), pixels), (m1_m2, code):
+            one, eight, streamed = (
+                trained(model, placed(arrays), model is not m1, some)
+                for placed, some in (
+                    (placement.OnDevice, jax.devices()[:1]),
+                    (placement.OnDevice, jax.devices()),
+                    (lambda a: placement.OnHost(jax.tree.map(np.asarray, a)), None),
+                )
+            )
+            for other in eight, streamed:
+                jax.tree.map(
+                    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                    one, other,
+                )
+    """
+    run_on_eight(script)
+
+
+def test_a_batch_that_eight_devices_cannot_share_is_refused_with_both_numbers():
+    script = """
+        from ssl_vae import devices, train
+        from ssl_vae.errors import InputError
+
+        try:
+            train.check_batch_sizes([8, 100], devices.data_mesh())
+        except InputError as error:
+            assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
+            assert "by 8 devices" in str(error)
+        else:
+            raise AssertionError("100 images cannot be shared by 8 devices")
+    """
+    run_on_eight(script)
+
+
+def test_scattered_rows_are_read_once_and_come_out_in_order():
+    mesh = devices.data_mesh()
+    rows, reads = np.arange(24).reshape(2, 3, 4)[::-1], []
+
+    def read(some):
+        reads.append(some)
+        return {"x": some[..., None] * 10}
+
+    whole = devices.scattered(devices.split(mesh, axis=2), rows, read)
+    np.testing.assert_array_equal(whole["x"], rows[..., None] * 10)
+    assert len(reads) == mesh.size
