@@ -150,6 +150,24 @@ def recipe_path(name: str) -> Path:
     return (in_wheel if in_wheel.is_dir() else in_checkout) / f"{name}.py"
 
 
+def names() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(path.stem for path in recipe_path("m1").parent.glob("*.py"))
+
+
+def _find(path: str | Path) -> Path | None:
+    """A file; or, where there is none, the project's recipe of that name.
+
+    Outside a checkout "best" and "configs/best.py" name the recipe that is installed.
+    """
+    if _is_file(path):
+        return Path(path)
+    said = str(path)
+    name = said.removeprefix("configs/").removesuffix(".py")
+    known = name in names() and said in (name, f"configs/{name}.py")
+    return recipe_path(name) if known else None
+
+
 def _is_file(path: str | Path) -> bool:
     try:
         return Path(path).is_file()
@@ -161,19 +179,22 @@ def load(path: str | Path) -> ConfigDict:
     """The recipe in a Python file, locked: fields can be changed but not added.
 
     Args:
-      path: A file with `get_config()`. It is run: use only files that you trust.
+      path: A file with `get_config()`, or the name of a recipe that comes with the
+        project. It is run: use only files that you trust.
 
     Raises:
       InputError: for a file that is missing, raises, or returns something else.
     """
-    if not _is_file(path):
-        known = sorted(p.stem for p in recipe_path("m1").parent.glob("*.py"))
+    file = _find(path)
+    if file is None:
+        close = difflib.get_close_matches(Path(path).stem, names(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(
-            f"--config={path}: no such file; recipes that come with the project:"
-            f" {', '.join(f'configs/{name}.py' for name in known)}"
+            f"--config={path}: no such file, nor one of the recipes that come with the"
+            f" project: {', '.join(names())}{hint}"
         )
     try:
-        get_config = runpy.run_path(str(path)).get("get_config")
+        get_config = runpy.run_path(str(file)).get("get_config")
         config = get_config() if get_config else None
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -50,13 +50,17 @@ def describe(plan: Plan) -> str:
         lines.append(
             f"{part.title}: {count:,} parameters,"
             f" {12 * count * part.num_runs / 1e6:.0f} MB with Adam's,"
-            f" {runs}{part.num_steps:,} steps, about {minutes:.1f} minutes"
+            f" {runs}{part.num_steps:,} steps, {_duration(minutes)}"
         )
     lines.append(
-        f"training: about {total:.1f} minutes on this machine, at {rate / 1e9:.0f}"
+        f"training: {_duration(total)} on this machine, at {rate / 1e9:.0f}"
         " GFLOP/s; compilation, classifiers and figures come on top"
     )
     return "\n".join(lines)
+
+
+def _duration(minutes: float) -> str:
+    return f"about {minutes:.1f} minutes" if minutes > 0.1 else "a few seconds"
 
 
 def _parts(plan: Plan) -> Iterator[Part]:

@@ -18,7 +18,7 @@ from ssl_vae.job import Job
 from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
-from ssl_vae.workdir import FORMAT_VERSION
+from ssl_vae.workdir import FORMAT_VERSION, Stage
 
 __all__ = ["Diverged", "Stopped", "carry_out", "run_experiment"]
 
@@ -67,17 +67,23 @@ def run_experiment(
 
 
 def carry_out(
-    plan: Plan, *, clock: Clock, command: str, stop: Callable[[], bool]
+    plan: Plan,
+    *,
+    clock: Clock,
+    command: str,
+    stop: Callable[[], bool],
+    follow: Callable[[Stage], None] = lambda _: None,
 ) -> Results:
     """What a plan leaves to be done, see `run_experiment`.
 
     Processes that do it together each call this; one of them locks the workdir and
-    writes, and all return its results.
+    writes, and all return its results. `follow` is told there of the folder of a
+    training when its log begins and when it has grown.
     """
     team = processes.Team()
     with team.led(), plan.workdir.lock() if team.leads else nullcontext():
         team.check_agreement(plan.sha256)
-        job = Job.begin(plan, clock=clock, stop=stop, team=team)
+        job = Job.begin(plan, clock=clock, stop=stop, follow=follow, team=team)
         results = _results(job, command)
         team.go()
     results = results or Results.load(plan.workdir.results)

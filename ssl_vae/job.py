@@ -16,6 +16,7 @@ from ssl_vae.placement import OnHost, Placed
 from ssl_vae.plan import Plan
 from ssl_vae.processes import Team
 from ssl_vae.results import Row
+from ssl_vae.workdir import Stage
 
 logger = logging.getLogger("ssl_vae")
 
@@ -41,6 +42,7 @@ class Job:
       plan: What is to be done.
       clock: Told where the time goes.
       stop: Asked about once a second; True saves the state and raises `Stopped`.
+      follow: Told of a training's folder when its log begins and when it has grown.
       team: The processes that carry it out.
       mesh: The devices of all of them.
       train_images: Pixels in [0, 1], [N, pixels], on the device or on the way there.
@@ -50,6 +52,7 @@ class Job:
     plan: Plan
     clock: Clock
     stop: Callable[[], bool]
+    follow: Callable[[Stage], None]
     team: Team
     mesh: jax.sharding.Mesh
     train_images: Placed
@@ -57,7 +60,13 @@ class Job:
 
     @classmethod
     def begin(
-        cls, plan: Plan, *, clock: Clock, stop: Callable[[], bool], team: Team
+        cls,
+        plan: Plan,
+        *,
+        clock: Clock,
+        stop: Callable[[], bool],
+        follow: Callable[[Stage], None],
+        team: Team,
     ) -> "Job":
         """Puts the images of a plan where they are wanted.
 
@@ -68,7 +77,8 @@ class Job:
         if isinstance(train_images, OnHost):
             logger.info("data: the training images are streamed to the device")
         test_images = placement.pixels(plan.data.test_images)
-        return cls(plan, clock, stop, team, data_mesh(), train_images, test_images)
+        images = train_images, test_images
+        return cls(plan, clock, stop, follow, team, data_mesh(), *images)
 
 
 class Outcome(NamedTuple):

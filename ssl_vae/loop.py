@@ -116,6 +116,7 @@ def trained_params(job: Job, training: Training) -> Params:
         state = checkpoints.restore(fresh) or fresh
         if job.team.leads:
             stage.trim_log(train.steps_done(state))
+            job.follow(stage)
         if train.steps_done(state) < training.num_steps:
             state = _fit(job, training, state, checkpoints)
     checkpoint.save_weights(stage.weights, state.params)
@@ -145,6 +146,7 @@ def _fit(
             parts = {name: metric.tolist() for name, metric in metrics.items()}
             if job.team.leads:
                 training.stage.log({"step": step} | parts)
+                job.follow(training.stage)
                 progress.update(step, float(np.mean(metrics["loss"])))
             stopped = job.team.any(job.stop())
             if stopped or step % save_every == 0:

@@ -18,6 +18,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from ssl_vae import config as recipes
+from ssl_vae import follow, usage
 from ssl_vae.clock import Clock
 from ssl_vae.compiled import keep_compiled
 from ssl_vae.errors import InputError, RunError, Stopped
@@ -27,7 +28,6 @@ from ssl_vae.results import Results
 # JAX and scikit-learn take seconds to import: only after all checks.
 
 FLAGS = flags.FLAGS
-PROGRAM = "python -m ssl_vae.main"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 STOPPED = 128 + signal.SIGTERM  # exit status
 GRACE = 8.0  # seconds for the step boundary and the save after a signal
@@ -51,6 +51,9 @@ flags.DEFINE_string(
     "workdir",
     None,
     "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
+)
+flags.DEFINE_list(
+    "log", None, "Where the run can be followed: tensorboard, wandb, or both."
 )
 flags.DEFINE_enum(
     "distributed",
@@ -92,6 +95,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     Raises:
       InputError: for anything that is not a flag, a field or a value of theirs.
     """
+    if usage.ASKED_BY.intersection(argv[1:]):
+        print(usage.text(), end="")  # noqa: T201
+        sys.exit(0)
     try:
         argv = FLAGS.read_flags_from_files(list(argv), force_gnu=False)
     except flags.Error as error:
@@ -113,7 +119,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     FLAGS["config"].default_as_str = f"'{file}'"
     try:
         rest = FLAGS(argv)
-    except SystemExit:  # --help and its kin, which absl ends with status 1
+    except SystemExit:  # --helpfull and its kin, which absl ends with status 1
         sys.exit(0)
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from None
@@ -174,6 +180,8 @@ def main(argv: Sequence[str]) -> int:
     recipes.validate(config)
     if FLAGS.labels is not None:
         config.labels = _label_counts(FLAGS.labels)
+    if FLAGS.log is not None:
+        follow.check(FLAGS.log)
     clock = Clock()
     with _stop_signals() as heard:
         with clock.part("data"):
@@ -184,10 +192,12 @@ def main(argv: Sequence[str]) -> int:
             print(dry_run.describe(plan))  # noqa: T201
             return 0
         results = plan.finished
-        if results is None:
-            results = _carry_out(plan, clock, heard)
-        if results is None:
-            return 0
+        with follow.Follower(FLAGS.log or (), plan) as follower:
+            if results is None:
+                results = _carry_out(plan, clock, heard, follower)
+            if results is None:
+                return 0
+            follower.finish(results)
         print(results.table(list(plan.recipe.labels)))  # noqa: T201
         if FLAGS.suggest:
             from ssl_vae import suggest  # late: see above
@@ -196,7 +206,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _carry_out(plan: Plan, clock: Clock, heard: threading.Event) -> Results | None:
+def _carry_out(
+    plan: Plan, clock: Clock, heard: threading.Event, follower: follow.Follower
+) -> Results | None:
     """The experiment; it stops in good order once a signal was heard.
 
     Returns:
@@ -215,8 +227,9 @@ def _carry_out(plan: Plan, clock: Clock, heard: threading.Event) -> Results | No
         results = experiment.carry_out(
             plan,
             clock=clock,
-            command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
+            command=shlex.join([*usage.MODULE.split(), *sys.argv[1:]]),
             stop=heard.is_set,
+            follow=follower,
         )
         return results if processes.Team().leads else None
     except Stopped as stopped:

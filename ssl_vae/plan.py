@@ -260,9 +260,11 @@ def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
         size -= recipe.train.labeled_batch_size
         of, there = "unlabeled", num_images - Splits(data, num_labels).num_given
     if size > there:
+        most = recipe.train.batch_size - size + there
+        remedy = f"choose at most {most}" if there else "leave some unlabeled"
         raise InputError(
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
-            f" images, and with --labels={num_labels} there are {there}"
+            f" images, and with --labels={num_labels} there are {there}; {remedy}"
         )
     others = {
         "m1.train": recipe.get("m1", {}).get("train"),
@@ -272,7 +274,7 @@ def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
         if settings and settings.batch_size > num_images:
             raise InputError(
                 f"--config.{name}.batch_size={settings.batch_size}: there are"
-                f" {num_images} training images"
+                f" {num_images} training images; choose at most as many"
             )
 
 

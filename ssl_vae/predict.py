@@ -21,6 +21,13 @@ from ssl_vae.results import Results
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 
+PROGRAM = "python -m ssl_vae.predict"
+DESCRIPTION = f"""\
+Tells class, probability and runner-up of images, by a finished run.
+
+  {PROGRAM} --workdir=RUN photo.png photos/
+  {PROGRAM} --workdir=RUN --format=csv photos/ > said.csv
+"""
 BATCH_PIXELS = 4_000_000  # of the images decoded, classified and written at a time
 ASPECT = 0.02  # by so much the ratio of an image's sides may differ
 Record = dict[str, Any]
@@ -29,15 +36,25 @@ Record = dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 1 when some images could not be decoded."""
     parser = argparse.ArgumentParser(
-        prog="python -m ssl_vae.predict",
-        description="Class, probability and runner-up of images, by a finished run.",
-    )
-    parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument(
-        "--format", choices=WRITERS, default="table", help="json: one object a line"
+        prog=PROGRAM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
     )
     parser.add_argument(
-        "paths", nargs="+", type=Path, help="PNG or JPEG files, or folders of them"
+        "--workdir", required=True, metavar="RUN", help="folder of the finished run"
+    )
+    parser.add_argument(
+        "--format",
+        choices=WRITERS,
+        default="table",
+        help="what is printed; json is one object a line (default: table)",
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="PNG or JPEG file, or folder of them",
     )
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -9,12 +9,14 @@ from tqdm import tqdm
 
 logger = logging.getLogger("ssl_vae")
 
+LINES = 20  # about as many are enough for a log file
+
 
 class Progress:
     """Shows a run's steps; use it with `with`.
 
     On a terminal a bar with loss, speed and time left. Elsewhere one log line an epoch,
-    so that a log file stays short.
+    or every few epochs where there are many, so that a log file stays short.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Progress:
     ):
         self.title = title
         self._steps_per_epoch, self._num_epochs = steps_per_epoch, num_epochs
+        self._epochs_per_line = max(1, num_epochs // LINES)
         self._step, self._time = step, time.monotonic()
         self._plain = not stream.isatty()
         self._bar = tqdm(
@@ -55,14 +58,16 @@ class Progress:
         """Shows that `step` steps are done, the last ones with this mean loss."""
         self._bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
         self._bar.update(step - self._bar.n)
-        if self._plain and step % self._steps_per_epoch == 0:
+        epoch, rest = divmod(step, self._steps_per_epoch)
+        due = epoch % self._epochs_per_line == 0 or epoch == self._num_epochs
+        if self._plain and due and not rest:
             now = time.monotonic()
             rate = (step - self._step) / (now - self._time)
             logger.info(
                 "%s: epoch %*d/%d  loss %.2f  %.3g steps/s",
                 self.title,
                 len(str(self._num_epochs)),
-                step // self._steps_per_epoch,
+                epoch,
                 self._num_epochs,
                 loss,
                 rate,

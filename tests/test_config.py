@@ -91,8 +91,35 @@ def test_a_bad_recipe_file_is_refused_in_one_line(tmp_path, text, message):
 
 
 def test_a_missing_recipe_file_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(InputError, match=r"no such file; .*configs/m1\.py"):
+    with pytest.raises(InputError, match="no such file, .*: best, m1, m1_features"):
         recipes.load(tmp_path / "m1.py")
+
+
+@pytest.mark.parametrize("said", ["m2", "configs/m2.py"])
+def test_a_recipe_of_the_project_is_found_by_name_in_any_folder(
+    said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load(said).recipe == "m2"
+    (tmp_path / "m2").mkdir()  # a folder of that name is not meant
+    assert recipes.load(said).recipe == "m2"
+
+
+def test_a_file_of_ones_own_goes_before_a_recipe_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "m2.py").write_text(
+        recipes.recipe_path("m2").read_text().replace('"m2"', '"mine"', 1)
+    )
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load("configs/m2.py").recipe == "mine"
+    assert recipes.load("m2").recipe == "m2"
+
+
+@pytest.mark.parametrize("said", ["m2.py", "configs/m2", "other/m2.py", "", "configs/"])
+def test_any_other_name_is_that_of_a_file(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        recipes.load(said)
 
 
 def test_differences_name_the_field_and_both_values(config):

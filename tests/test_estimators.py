@@ -6,6 +6,7 @@ import sys
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import skops.io
@@ -297,11 +298,24 @@ def test_features_come_with_names(images):
     check_transformer_get_feature_names_out("VAEFeatures", features)
 
 
-def test_data_frames_come_in_and_go_out(images):
-    pytest.importorskip("pandas")
+# The last check fits with names and transforms without, and the other way about.
+@pytest.mark.filterwarnings("ignore:X .*feature names")
+def test_data_frames_come_in_and_go_out():
     for estimator in clone(FEATURES), clone(CLASSIFIER):
         check_dataframe_column_names_consistency("estimator", estimator)
     check_set_output_transform_pandas("VAEFeatures", clone(FEATURES))
+
+
+def test_features_can_be_a_data_frame_with_the_index_of_the_images(images):
+    x = images[0].reshape(60, -1)
+    frame = pd.DataFrame(x, index=[f"photo {i}" for i in range(60)])
+    frame.columns = [f"pixel {i}" for i in range(x.shape[1])]
+    features = clone(FEATURES).set_output(transform="pandas").fit(frame)
+    given = features.transform(frame)
+    assert list(given.columns) == ["vaefeatures0", "vaefeatures1"]
+    assert given.index.equals(frame.index)
+    plain = features.set_output(transform="default").transform(frame)
+    assert np.array_equal(given.to_numpy(), plain)
 
 
 @pytest.mark.parametrize("model", WAYS)

@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(small_data, tm
         ({"labels": (8, 404)}, "--labels=404: .*nearest: 400"),
         (
             {"train.batch_size": 401},
-            "batch_size=401: has 401 training images, .* there are 400",
+            "batch_size=401: has 401 training images, .* there are 400; .* most 400",
         ),
         ({"model.latent_dim": 0}, "--config.model.latent_dim=0: must be a whole"),
     ],

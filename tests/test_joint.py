@@ -350,13 +350,13 @@ def test_an_m1_workdir_that_will_not_do_is_refused(
         ),
         (
             {"train.batch_size": 500},
-            "has 492 unlabeled images, and with --labels=8 there are 392",
+            "there are 392; choose at most 400",
         ),
         (
             {"train.warmup_epochs": 4},
             "warmup_epochs=4: must be fewer than .* training, 4",
         ),
-        ({"labels": (400,)}, "20 unlabeled images, and with --labels=400 there are 0"),
+        ({"labels": (400,)}, "there are 0; leave some unlabeled"),
         ({"m1.train.batch_size": 401}, r"m1\.train\.batch_size=401: there are 400"),
     ],
 )

@@ -11,11 +11,11 @@ PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches", "devices"],
     ["networks", "datasets", "labels", "config", "inputs", "feed", "processes"],
-    ["models", "classifiers", "workdir", "splits", "compiled"],
+    ["models", "classifiers", "workdir", "splits", "compiled", "usage"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan", "trained", "fitting", "placement"],
-    ["job", "suggest", "dry_run", "semisupervised"],
-    ["loop", "estimators"],
+    ["job", "sinks", "suggest", "dry_run", "semisupervised"],
+    ["loop", "follow", "estimators"],
     ["extractor"],
     ["features_first", "joint", "self_training"],
     ["experiment"],
@@ -32,6 +32,8 @@ ONE_DOOR = {
     "jinja2": "report",
     "safetensors": "export",
     "onnx": "export",
+    "tensorboardX": "sinks",
+    "wandb": "sinks",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

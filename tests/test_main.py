@@ -8,6 +8,7 @@ import time
 import pytest
 
 from ssl_vae import config as recipes
+from ssl_vae import main
 
 TINY = [
     "--config.model.hidden=(16,)",
@@ -73,7 +74,10 @@ def tmp(tmp_path_factory):
             ["--config=raises.py"],
             "--config=raises.py: the file raised OSError: no disk",
         ),
+        (["--config=bset"], "did you mean best?"),
         (["--config"], "--config=: no such file"),
+        (["--log=tensorbord"], "--log=tensorbord: must be tensorboard or wandb"),
+        (["--log="], "--log=: must be tensorboard or wandb"),
         (["--flagfile=missing.txt"], "--flagfile: "),
         (["--flagfile=flags.txt"], "did you mean --config.model.latent_dim?"),
         (["--config=exits.py"], "--config=exits.py: the file raised SystemExit"),
@@ -121,16 +125,42 @@ def test_bad_input_gets_one_line_and_exit_status_2(tmp, small_data, args, messag
     assert not (tmp / "checkpoints").exists()
 
 
-def test_help_names_the_flags_and_exits_with_0(tmp):
-    done = run("--help", cwd=tmp)
-    assert done.returncode == 0
-    for flag in ("--labels", "--config", "--data_dir", "--workdir"):
-        assert flag in done.stdout
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpshort"])
+def test_help_has_every_flag_and_recipe_on_one_page_and_exits_with_0(tmp, flag):
+    done = run("--config=missing.py", flag, cwd=tmp)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("usage: python -m ssl_vae.main ")
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 80
+    flags = main.FLAGS.get_flags_for_module(main.__name__)
+    assert len(flags) > 5
+    for name in ["config", *(flag.name for flag in flags)]:
+        assert f"\n  --{name}" in done.stdout
+    for name in recipes.names():
+        assert f"{name}," in done.stdout.replace(" (default)", "")
+
+
+def test_helpfull_has_the_flags_of_libraries_too(tmp):
+    done = run("--helpfull", cwd=tmp)
+    assert done.returncode == 0, done.stderr
+    assert "--verbosity" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["predict", "report", "export", "datasets"])
+def test_the_help_of_a_module_shows_commands_that_are_its_own(tmp, module):
+    program = [sys.executable, "-m", f"ssl_vae.{module}", "--help"]
+    done = subprocess.run(program, cwd=tmp, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(f"  python -m ssl_vae.{module} " in line for line in lines) >= 2
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_run_prints_its_table_and_the_same_command_repeats_it(small_data, tmp_path):
     args = ["--labels=8,40", f"--data_dir={small_data}", "--workdir=run", *TINY]
     args += ["--config.train.num_epochs=2", f"--config={recipe_file(tmp_path)}"]
+    args += ["--log=tensorboard"]
     first = run(*args, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
@@ -140,6 +170,8 @@ def test_a_run_prints_its_table_and_the_same_command_repeats_it(small_data, tmp_
         ["40", "3", "svm_rbf"],
     ]
     assert "Traceback" not in first.stderr
+    assert "to follow it: tensorboard --logdir=" in first.stderr
+    assert list((tmp_path / "run" / "tensorboard" / "M1").iterdir())
     again = run(*args, cwd=tmp_path)
     assert again.stdout == first.stdout
     assert "finished" in again.stderr

@@ -467,7 +467,7 @@ def test_the_command_says_what_a_folder_holds(tmp_path, capsys):
     assert command.main([f"folder:{root}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "1 files skipped: hidden, not PNG or JPEG, or misplaced",
-        "birds: 60 train (12 labeled) and 0 test images of 8x8, 4 classes, from "
+        "birds: 60 train (12 labeled) and no test images of 8x8, 4 classes, from "
         f"{root}",
     ]
 

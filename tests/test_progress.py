@@ -37,3 +37,19 @@ def test_a_log_gets_one_plain_line_an_epoch(caplog):
     ]
     assert "loss 260.00" in lines[-1]
     assert "steps/s" in lines[-1]
+
+
+def test_many_epochs_get_about_twenty_lines_and_the_last_is_among_them(caplog):
+    epochs = 107
+    with (
+        caplog.at_level(logging.INFO, "ssl_vae"),
+        Progress(
+            io.StringIO(), "M1", step=0, steps_per_epoch=2, num_epochs=epochs
+        ) as progress,
+    ):
+        for step in range(1, 2 * epochs + 1):
+            progress.update(step, 1.0)
+    lines = [text.partition("  loss")[0] for text in caplog.messages]
+    assert lines[:2] == ["M1: epoch   5/107", "M1: epoch  10/107"]
+    assert lines[-2:] == ["M1: epoch 105/107", "M1: epoch 107/107"]
+    assert len(lines) == 22

@@ -6,15 +6,29 @@ import sys
 from ssl_vae.datasets import Dataset, load
 from ssl_vae.errors import InputError
 
+PROGRAM = "python -m ssl_vae.datasets"
+DESCRIPTION = f"""\
+Reads a data set, fetches it if need be, and says what was found.
+
+  {PROGRAM} digits
+  {PROGRAM} folder:photos
+  {PROGRAM} npz:mine.npz
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 with what the data set is on stdout, 2 without data."""
-    parser = argparse.ArgumentParser(prog="python -m ssl_vae.datasets")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
+    )
     parser.add_argument(
         "name",
         nargs="?",
+        metavar="DATA",
         default="fashion_mnist",
-        help="as --dataset of ssl_vae.main: a name, folder:DIR, npz:FILE or tfds:NAME",
+        help="as --dataset of ssl_vae.main (default: fashion_mnist)",
     )
     parser.add_argument("--quiet", action="store_true", help="no error message")
     args = parser.parse_args(argv)
@@ -31,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _summary(dataset: Dataset) -> str:
     num_train, height, width, _ = dataset.train_images.shape
-    num_test = dataset.identity["test"]
+    num_test = dataset.identity["test"] or "no"
     some = dataset.num_labeled < num_train
     labeled = f" ({dataset.num_labeled} labeled)" if some else ""
     return (

@@ -16,6 +16,20 @@ from ssl_vae.workdir import Workdir
 # JAX takes seconds to import: only after all checks.
 
 PROGRAM = "python -m ssl_vae.export"
+DESCRIPTION = f"""\
+Writes the classifier of a finished run, of its most labels, for other programs.
+
+  weights.safetensors  all weights by name
+  classifier.jax       the whole classifier for jax.export on CPU, CUDA and TPU
+  classifier.onnx      the same for ONNX
+  export.json          names of the classes, shape of the images, accuracy
+
+Both classifiers take images, uint8 [N, H, W, C], and give probabilities,
+float32 [N, classes].
+
+  {PROGRAM} --workdir=RUN
+  {PROGRAM} --workdir=RUN --format=onnx --output=DIR
+"""
 FORMAT, FORMAT_VERSION = "ssl_vae export", 1
 ABOUT = "export.json"
 FILES = {
@@ -30,15 +44,17 @@ NEEDED = {"safetensors": "safetensors", "jax": "flatbuffers", "onnx": "onnx"}
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Writes the classifier of a finished run, of its most labels, for"
-        " other programs, and export.json that describes it: weights.safetensors, all"
-        " weights by name; classifier.jax, the whole classifier for jax.export on CPU,"
-        " CUDA and TPU; classifier.onnx, the same for ONNX. Both take images, uint8"
-        " [N, H, W, C], and give probabilities, float32 [N, classes].",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
     )
-    parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument(
-        "--output", type=Path, help="where the files go; default: WORKDIR/export"
+        "--workdir", required=True, metavar="RUN", help="folder of the finished run"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the files go (default: RUN/export)",
     )
     parser.add_argument(
         "--format",

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m ssl_vae.report"
 OUTPUT = Path("comparison.html")
+DESCRIPTION = f"""\
+Makes report.html and model_card.md of a run anew, from what its folder holds;
+or, of several runs of the same data, one page that compares them. Nothing is
+trained; the paths written are printed.
+
+  {PROGRAM} RUN
+  {PROGRAM} RUN_A RUN_B --output=FILE.html
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,9 +33,8 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog=PROGRAM,
-        description="One run: makes its report.html and model_card.md anew, from what"
-        " its folder holds. Several runs of the same data: one page that compares them."
-        " Nothing is trained; the paths written are printed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument(
