@@ -12,9 +12,10 @@ Memory is the most that a process has held, as Linux counts it.
 
 import argparse
 import json
+import math
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,13 +95,10 @@ def training(case: Case) -> Callable[[], None]:
     state = train.init_state(model.init(jax.random.key(0)), tx)
     random_bytes = np.random.default_rng(0).bytes(case.num_images * PIXELS)
     images = np.frombuffer(random_bytes, np.uint8).reshape(-1, PIXELS)
+    pixels = jnp.asarray(images).astype(jnp.float32) / 255
     advance = train.compile_steps(
         state,
-        [
-            Examples(
-                jnp.asarray(images).astype(jnp.float32) / 255, jnp.arange(len(images))
-            )
-        ],
+        [Examples(pixels, jnp.arange(len(pixels)))],
         jax.random.key(1),
         batch_sizes=[case.batch_size],
         loss_fn=model.loss,
@@ -130,19 +128,15 @@ def peak_memory(pid: int) -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def growth(sizes: list[int], amounts: list[float]) -> float:
-    """The exponent b of amounts ~ sizes**b, by least squares of the logarithms."""
-    return float(
-        np.polynomial.Polynomial.fit(np.log(sizes), np.log(amounts), 1)
-        .convert()
-        .coef[1]
-    )
-
-
-def line(sizes: list[int], amounts: list[float]) -> tuple[float, float]:
-    """Intercept and slope of a straight line through the amounts."""
+def line(sizes: Sequence[float], amounts: Sequence[float]) -> tuple[float, float]:
+    """Intercept and slope of the straight line that is nearest, by least squares."""
     intercept, slope = np.polynomial.Polynomial.fit(sizes, amounts, 1).convert().coef
     return float(intercept), float(slope)
+
+
+def growth(sizes: Sequence[float], amounts: Sequence[float]) -> float:
+    """The exponent b of amounts ~ sizes**b."""
+    return line([*map(math.log, sizes)], [*map(math.log, amounts)])[1]
 
 
 def measure(name: str, cases: list[Case], rounds: int) -> None:
@@ -173,7 +167,7 @@ def measure(name: str, cases: list[Case], rounds: int) -> None:
     if name == "num_images":
         sizes = [case.num_images for case in cases]
         seconds = [statistics.median(row.seconds) for row in rows]
-        intercept, slope = line(sizes, list(map(float, memory)))
+        intercept, slope = line(sizes, memory)
         print(f"seconds an epoch grow as images ** {growth(sizes, seconds):.2f}; memory"
               f" is {intercept / 1e6:.0f} MB and {slope:.0f} bytes an image, of which"
               f" the pixels in float32 are {4 * PIXELS}")  # fmt: skip

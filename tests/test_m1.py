@@ -137,7 +137,7 @@ def value_and_grads(model, params, images):
 
 
 def test_training_in_bfloat16_is_that_in_float32_up_to_its_rounding():
-    """The loss to 1 in 1000, the gradient of every array to 3 in 100 of its length."""
+    """The loss to 1 in 1000, the gradient of every array to 1 in 100 of its length."""
     params, images = (
         WIDE.init(jax.random.key(0)),
         jax.random.uniform(jax.random.key(4), (50, 64)),
@@ -151,7 +151,7 @@ def test_training_in_bfloat16_is_that_in_float32_up_to_its_rounding():
     for exact, found in zip(*map(jax.tree.leaves, (grads, rounded_grads)), strict=True):
         assert found.dtype == jnp.float32
         assert np.isfinite(found).all()
-        assert np.linalg.norm(found - exact) < 0.03 * np.linalg.norm(exact)
+        assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
 
 
 def test_all_matrix_products_of_training_in_bfloat16_and_nothing_else_are():
