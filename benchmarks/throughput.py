@@ -6,8 +6,8 @@ Every contestant runs in a process of its own, sets itself up (compilation inclu
 then waits its turn: one round times the same number of steps of each, in random order,
 so a machine whose speed drifts is equally unfair to all. Quoted are medians over rounds
 and ratios within a round. The matrix rate is the best of JAX and PyTorch on a large
-float32 product; the share is what training needs at least, 6 floating-point operations
-a weight and image, against that rate.
+float32 product; the share is the arithmetic of training's matrix products, see
+`flop_per_image`, against that rate.
 """
 
 import argparse
@@ -32,12 +32,20 @@ MATRIX = 3072
 THREADS = len(os.sched_getaffinity(0))
 
 
-def flop_per_image() -> int:
-    """Forward pass and both halves of the backward pass: 6 operations a weight."""
-    widths = [PIXELS, *HIDDEN, 2 * LATENT]
-    encoder = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
-    widths = [LATENT, *HIDDEN[::-1], PIXELS]
-    return 6 * (encoder + sum(a * b for a, b in zip(widths, widths[1:], strict=False)))
+def flop_per_image(pixels: int, hidden: tuple[int, ...], latent_dim: int) -> int:
+    """Floating-point operations of M1's matrix products in training, an image.
+
+    2 a weight in the forward pass and 4 in the backward pass, but for the weights of
+    the first layer: nobody asks for the gradient of the image.
+    """
+    encoder = [pixels, *hidden, 2 * latent_dim]
+    decoder = [latent_dim, *hidden[::-1], pixels]
+    weights = sum(
+        a * b
+        for widths in (encoder, decoder)
+        for a, b in zip(widths, widths[1:], strict=False)
+    )
+    return 6 * weights - 2 * pixels * hidden[0]
 
 
 def load_images() -> np.ndarray:
@@ -138,14 +146,8 @@ def matrix_product(library: str) -> Callable[[], None]:
     return lambda: torch.mm(b, b)
 
 
-def serve(name: str, batch_size: int, num_steps: int) -> None:
-    """A contestant: warms up, then times one turn for every line on standard input."""
-    if name.startswith("matrix"):
-        turn = matrix_product(name.split()[1])
-    elif name == "ssl_vae":
-        turn = jax_steps(batch_size, num_steps)
-    else:
-        turn = torch_steps(batch_size, num_steps, name)
+def serve(turn: Callable[[], None]) -> None:
+    """Warms up, then times one turn for every line on standard input."""
     turn()
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -154,17 +156,33 @@ def serve(name: str, batch_size: int, num_steps: int) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-class Contestant:
-    """A process of this file that takes turns."""
+def turn_of(name: str, batch_size: int, num_steps: int) -> Callable[[], None]:
+    """What a contestant does in a turn."""
+    if name.startswith("matrix"):
+        return matrix_product(name.split()[1])
+    if name == "ssl_vae":
+        return jax_steps(batch_size, num_steps)
+    return torch_steps(batch_size, num_steps, name)
 
-    def __init__(self, name: str, batch_size: int, num_steps: int):
+
+class Contestant:
+    """A process that takes turns; given the arguments of a command that `serve`s."""
+
+    def __init__(self, name: str, *command: str, env: dict[str, str] | None = None):
         self.name, self.seconds = name, list[float]()
         self._process = subprocess.Popen(
-            [sys.executable, __file__, f"--serve={name}", f"--batch={batch_size}",
-             f"--steps={num_steps}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, *command],
+            env=os.environ | (env or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._read()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def _read(self) -> str:
         line = self._process.stdout.readline() if self._process.stdout else ""
@@ -188,14 +206,17 @@ def compare(batch_size: int, num_steps: int, rounds: int) -> None:
     """Prints the table for one batch size."""
     names = ["ssl_vae", "torch eager", "torch compile", "torch eager fused Adam",
              "torch compile fused Adam", "matrix jax", "matrix torch"]  # fmt: skip
-    contestants = [Contestant(name, batch_size, num_steps) for name in names]
+    sizes = f"--batch={batch_size}", f"--steps={num_steps}"
+    contestants = [
+        Contestant(name, __file__, f"--serve={name}", *sizes) for name in names
+    ]
     for _ in range(rounds):
         for contestant in random.sample(contestants, len(contestants)):
             contestant.take_turn()
     *training, matrix_jax, matrix_torch = contestants
     best = min([matrix_jax, matrix_torch], key=lambda c: statistics.median(c.seconds))
     rates = [2 * MATRIX**3 / s for s in best.seconds]
-    flop = flop_per_image() * batch_size * num_steps
+    flop = flop_per_image(PIXELS, HIDDEN, LATENT) * batch_size * num_steps
     print(f"\nbatch {batch_size}, {num_steps} steps a turn, {rounds} rounds, {THREADS}"
           f" cores; large product ({best.name}): {statistics.median(rates) / 1e9:.0f}"
           " GFLOP/s")  # fmt: skip
@@ -225,7 +246,7 @@ def main() -> None:
         if (60_000 // batch_size) % args.steps:
             parser.error(f"--steps must divide the {60_000 // batch_size} of an epoch")
         if args.serve:
-            serve(args.serve, batch_size, args.steps)
+            serve(turn_of(args.serve, batch_size, args.steps))
         else:
             compare(batch_size, args.steps, args.rounds)
 

@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
                     "hidden": (500, 500),
                     "kl_weight": 1.0,
                     "gradient_weight": 0.0,
+                    "dtype": "float32",
                 },
                 "train": {
                     "num_epochs": 30,

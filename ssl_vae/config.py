@@ -104,6 +104,7 @@ _M1_MODEL: dict[str, Check] = {
     "model.hidden": _several(1, 100_000),
     "model.kl_weight": _real(0, 1000),
     "model.gradient_weight": _real(0, 1000),
+    "model.dtype": _choice("float32", "bfloat16"),
 }
 _M2: dict[str, Check] = {
     "model.alpha": _real(0, 1e6),
@@ -132,6 +133,8 @@ FIELDS: dict[str, dict[str, Check]] = {
 STUDENT: dict[str, Check] = {
     field.replace("train.", "student."): check for field, check in _TRAIN.items()
 } | {"student.labeled_batch_size": _whole(1, 1_000_000)}
+# Fields that recipes and runs of before do not have, and what they mean by that.
+_LATER = {"model.dtype": "float32", "m1.model.dtype": "float32"}
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.
 FEW = "few."
@@ -256,11 +259,12 @@ def validate(config: ConfigDict) -> None:
     for field in flat:
         if field not in fields:
             raise InputError(f"--config.{field}: no such field{nearest(field, fields)}")
+    values = _LATER | flat
     for field, (ok, text) in fields.items():
-        if field not in flat:
+        if field not in values:
             raise InputError(f"--config.{field}: the recipe does not set it ({text})")
-        if not ok(flat[field]):
-            raise InputError(f"--config.{field}={flat[field]!r}: must be {text}")
+        if not ok(values[field]):
+            raise InputError(f"--config.{field}={values[field]!r}: must be {text}")
 
 
 def learns_labels(config: ConfigDict) -> bool:
@@ -280,6 +284,7 @@ def m1_fields(config: Any) -> dict[str, Any] | None:
         return None
     model = {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
     checks = {f.removeprefix("model."): check for f, check in _M1_MODEL.items()}
+    model = {"dtype": _LATER["model.dtype"]} | model
     if model.keys() != checks.keys():
         return None
     return model if all(checks[k][0](v) for k, v in model.items()) else None
@@ -308,11 +313,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         {name.removeprefix("config."): value for name, value in flatten(run).items()}
         for run in (old, new)
     )
-    absent = "absent"
-    return [
-        f"{field} is {before.get(field, absent)!r} there and"
-        f" {now.get(field, absent)!r} here"
-        for field in sorted(before.keys() | now.keys())
+    fields = sorted(before.keys() | now.keys())
+    values = {
+        field: [run.get(field, _LATER.get(field, "absent")) for run in (before, now)]
+        for field in fields
         if field not in ROW_FIELDS + _SAID_BY_DIGEST
-        and before.get(field, absent) != now.get(field, absent)
+    }
+    return [
+        f"{field} is {there!r} there and {here!r} here"
+        for field, (there, here) in values.items()
+        if there != here
     ]

@@ -1,6 +1,8 @@
 """Networks in Flax linen: deterministic, no key, no loss."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +11,33 @@ from flax import linen as nn
 from ssl_vae.distributions import softplus
 
 
+def _bfloat16_product(x: jax.Array, weights: jax.Array, *args: Any, **_: Any) -> Any:
+    """`lax.dot_general` of float32 arrays rounded to bfloat16, as float32.
+
+    So are the two products of its gradient.
+    """
+    x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
+    return jax.lax.dot_general(x, weights, *args).astype(jnp.float32)
+
+
+def _dense(dtype: str) -> Any:
+    """A layer's class: its matrix products are of a dtype, all else is float32."""
+    if dtype == "float32":
+        return nn.Dense
+    return partial(nn.Dense, dot_general=_bfloat16_product)
+
+
 class MLP(nn.Module):
     """Fully connected hidden layers with softplus: [..., in] -> [..., hidden[-1]]."""
 
     hidden: Sequence[int]
+    dtype: str = "float32"  # of the matrix products; or bfloat16
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Activations of the last hidden layer, at least 0."""
         for width in self.hidden:
-            x = softplus(nn.Dense(width)(x))
+            x = softplus(_dense(self.dtype)(width)(x))
         return x
 
 
@@ -27,13 +46,14 @@ class Encoder(nn.Module):
 
     hidden: Sequence[int]
     latent_dim: int
+    dtype: str = "float32"  # of the matrix products; or bfloat16
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Posterior mean and log variance; both heads are linear, so unbounded."""
-        h = MLP(self.hidden)(x)
-        mean = nn.Dense(self.latent_dim, name="mean")(h)
-        logvar = nn.Dense(self.latent_dim, name="logvar")(h)
+        h = MLP(self.hidden, self.dtype)(x)
+        mean = _dense(self.dtype)(self.latent_dim, name="mean")(h)
+        logvar = _dense(self.dtype)(self.latent_dim, name="logvar")(h)
         return mean, logvar
 
 
@@ -42,11 +62,13 @@ class Decoder(nn.Module):
 
     hidden: Sequence[int]
     pixels: int
+    dtype: str = "float32"  # of the matrix products; or bfloat16
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """Log odds per pixel, before the sigmoid."""
-        return nn.Dense(self.pixels, name="logits")(MLP(self.hidden)(z))
+        h = MLP(self.hidden, self.dtype)(z)
+        return _dense(self.dtype)(self.pixels, name="logits")(h)
 
 
 class Classifier(nn.Module):

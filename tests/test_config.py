@@ -26,6 +26,7 @@ def test_the_default_recipe_is_the_reported_system(config):
         "hidden": (600, 600),
         "kl_weight": 1.0,
         "gradient_weight": 0.0,
+        "dtype": "float32",
     }
     assert config.seed == 42
 
@@ -44,6 +45,7 @@ def test_the_default_recipe_is_the_reported_system(config):
         ("model.name", "m7", "m1 or m2 or m1_m2"),
         ("importance_samples", 0, "whole number from 1"),
         ("train.schedule", "linear", "'constant' or 'cosine'"),
+        ("model.dtype", "float16", "'float32' or 'bfloat16'"),
         ("recipe", "../m1", "letters, digits"),
         ("evaluate_on", "train", "'test' or 'validation'"),
     ],
@@ -130,6 +132,21 @@ def test_differences_name_the_field_and_both_values(config):
     assert recipes.differences({"config": old}, {"config": new}) == [
         "model.latent_dim is 10 there and 50 here"
     ]
+
+
+@pytest.mark.parametrize("name", ["m1", "m1_m2"])
+def test_a_recipe_from_before_a_field_came_means_what_it_did(name):
+    now = recipes.load(recipes.recipe_path(name))
+    before = ConfigDict(now.to_dict())
+    group = before.model if name == "m1" else before.m1.model
+    del group.dtype
+    recipes.validate(before)
+    old, new = {"config": before.to_dict()}, {"config": now.to_dict()}
+    assert recipes.differences(old, new) == recipes.differences(new, old) == []
+    assert recipes.m1_fields({"model": group.to_dict()})["dtype"] == "float32"
+    (now.model if name == "m1" else now.m1.model).dtype = "bfloat16"
+    [unlike] = recipes.differences(old, {"config": now.to_dict()})
+    assert unlike.endswith("model.dtype is 'float32' there and 'bfloat16' here")
 
 
 def test_the_same_images_from_another_place_are_no_other_run(config):

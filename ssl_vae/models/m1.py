@@ -52,6 +52,8 @@ class M1:
         more latent units active.
       gradient_weight: Factor, in the loss, of the negative log-likelihood of the
         image's oriented gradients; at 0 the model does not know of them.
+      dtype: Of the matrix products in training, "float32" or "bfloat16". Parameters,
+        sums and everything that is asked of a trained model stay float32.
     """
 
     image_shape: tuple[int, ...]
@@ -59,6 +61,7 @@ class M1:
     hidden: tuple[int, ...] = (600, 600)
     kl_weight: float = 1.0
     gradient_weight: float = 0.0
+    dtype: str = "float32"
 
     @property
     def pixels(self) -> int:
@@ -138,7 +141,7 @@ class M1:
           The loss, a scalar in nats per image, and its parts by name for the log.
         """
         del step
-        terms, of_gradients = self._terms(params, view, key)
+        terms, of_gradients = self._terms(params, view, key, self.dtype)
         log_likelihood, kl = jnp.mean(terms.log_likelihood), jnp.mean(terms.kl)
         loss = self.kl_weight * kl - log_likelihood
         metrics = {"log_likelihood": log_likelihood, "kl": kl}
@@ -148,23 +151,27 @@ class M1:
         return loss, {"loss": loss} | metrics
 
     def _posterior(
-        self, params: Params, view: jax.Array
+        self, params: Params, view: jax.Array, dtype: str = "float32"
     ) -> tuple[jax.Array, jax.Array]:
-        posterior: Any = self.encoder.apply({"params": params["encoder"]}, view)
+        encoder = self.encoder.clone(dtype=dtype)
+        posterior: Any = encoder.apply({"params": params["encoder"]}, view)
         return posterior
 
-    def _view_logits(self, params: Params, z: jax.Array) -> jax.Array:
-        return jnp.asarray(self.decoder.apply({"params": params["decoder"]}, z))
+    def _view_logits(
+        self, params: Params, z: jax.Array, dtype: str = "float32"
+    ) -> jax.Array:
+        decoder = self.decoder.clone(dtype=dtype)
+        return jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
 
     def _terms(
-        self, params: Params, view: jax.Array, key: jax.Array
+        self, params: Params, view: jax.Array, key: jax.Array, dtype: str = "float32"
     ) -> tuple[ElboTerms, jax.Array]:
         """The bound's terms and the gradients' log-likelihood, [batch] each, nats."""
         # q(z|x) = N(mean, diag(exp(logvar)))
-        mean, logvar = self._posterior(params, view)
+        mean, logvar = self._posterior(params, view, dtype)
         z = distributions.gaussian_sample(key, mean, logvar)
         # p(x|z) = Bernoulli(sigmoid(logits)), and the gradients likewise
-        logits, pixels = self._view_logits(params, z), self.pixels
+        logits, pixels = self._view_logits(params, z, dtype), self.pixels
         log_prob = distributions.bernoulli_log_prob
         terms = ElboTerms(
             log_likelihood=log_prob(logits[:, :pixels], view[:, :pixels]),
