@@ -1,0 +1,164 @@
+"""Images on the device against streamed ones, and one process against two.
+
+    python benchmarks/streaming.py --rounds=3
+
+Trains the default recipe on random images in an .npz file. Every turn is a process of
+its own, or two that each have half of the cores; quoted are medians over the rounds and
+ratios within a round. Memory is the most that a process has held, as Linux counts it.
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+NUM_IMAGES, SIDE, CLASSES, CHUNK = 60_000, 28, 10, 20_000
+NUM_PARTS = 6  # of an epoch, after a first one that is not timed
+
+
+def write_images(path: Path, num_images: int) -> None:
+    """Random images with as many test images as classes, written part by part."""
+    rng = np.random.default_rng(0)
+    shape = num_images, SIDE, SIDE
+    images = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.uint8, shape)
+    for start in range(0, num_images, CHUNK):
+        size = images[start : start + CHUNK].shape
+        images[start : start + CHUNK] = rng.integers(0, 256, size, np.uint8)
+    labels = np.arange(num_images, dtype=np.int32) % CLASSES
+    np.savez(
+        path,
+        images=images,
+        labels=labels,
+        test_images=images[:CLASSES],
+        test_labels=labels[:CLASSES],
+    )
+    path.with_suffix(".npy").unlink()
+
+
+def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
+    """Images a second, and MB held at most, of one training."""
+    import jax
+
+    from ssl_vae import config as recipes
+    from ssl_vae import datasets, devices, train
+    from ssl_vae.datasets import npz
+    from ssl_vae.models import M1
+    from ssl_vae.placement import place
+
+    npz.LARGE = 0 if placement == "stream" else 1 << 40
+    recipe = recipes.load(recipes.recipe_path("m1"))
+    data = datasets.load(f"npz:{file}")
+    model = M1(data.image_shape, **recipes.model_fields(recipe.model))
+    tx = train.adam(recipe.train.learning_rate, decay_steps=None)
+    images = place(data, "auto" if jax.process_count() > 1 else placement)
+    state = train.init_state(jax.jit(model.init)(jax.random.key(0)), tx)
+    advance = train.compile_steps(
+        state,
+        [images.examples(np.arange(len(data.train_labels)))],
+        jax.random.key(1),
+        batch_sizes=[batch_size],
+        loss_fn=model.loss,
+        tx=tx,
+        mesh=devices.data_mesh(),
+    )
+    state, _ = jax.block_until_ready(advance(state))
+    before, start = train.steps_done(state), time.perf_counter()
+    for _ in range(NUM_PARTS):
+        state, metrics = advance(state)
+        jax.device_get(metrics)  # as the loop does, for its log
+    seconds = time.perf_counter() - start
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e3
+    images_done = (train.steps_done(state) - before) * batch_size
+    return {"rate": images_done / seconds, "peak": peak}
+
+
+def serve(args: argparse.Namespace) -> None:
+    """One turn, or this process's part of it; the first prints what it measured."""
+    if args.of > 1:
+        cores = sorted(os.sched_getaffinity(0))
+        share = len(cores) // args.of
+        os.sched_setaffinity(0, cores[args.process * share :][:share])
+        from ssl_vae import processes
+
+        processes.begin(
+            "on",
+            coordinator_address=args.address,
+            num_processes=args.of,
+            process_id=args.process,
+            patience=300,
+        )
+    found = turn(args.file, args.placement, args.batch_size)
+    if not args.process:
+        print("measured", json.dumps(found))  # noqa: T201
+
+
+def measure(file: Path, placement: str, batch_size: int, of: int = 1) -> dict:
+    """A turn in processes of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    common = [sys.executable, __file__, "--serve", f"--file={file}"]
+    common += [f"--placement={placement}", f"--batch_size={batch_size}", f"--of={of}"]
+    common += [f"--address={address}"]
+    started = [
+        subprocess.Popen([*common, f"--process={i}"], stdout=subprocess.PIPE, text=True)
+        for i in range(of)
+    ]
+    told = [process.communicate()[0] for process in started]
+    line = next(s for s in told[0].splitlines() if s.startswith("measured"))
+    return dict(json.loads(line.removeprefix("measured")))
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=2_000_000, help="of the largest")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    for name in ("file", "placement", "address"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    for name in ("batch_size", "process", "of"):
+        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [NUM_IMAGES, args.images]
+        files = {size: Path(folder) / f"{size}.npz" for size in sizes}
+        for size, file in files.items():
+            write_images(file, size)
+        cases = {
+            "60,000 images on the device": (files[NUM_IMAGES], "device", 100),
+            "60,000 images streamed": (files[NUM_IMAGES], "stream", 100),
+            f"{args.images:,} images streamed": (files[args.images], "stream", 100),
+            "two processes": (files[NUM_IMAGES], "stream", 100, 2),
+            "one process, batch 1000": (files[NUM_IMAGES], "device", 1000),
+            "two processes, batch 1000": (files[NUM_IMAGES], "stream", 1000, 2),
+        }
+        rounds = [
+            {name: measure(*case) for name, case in cases.items()}
+            for _ in range(args.rounds)
+        ]
+    for name in cases:
+        one = "one process, batch 1000" if "batch" in name else next(iter(cases))
+        rate = statistics.median(r[name]["rate"] for r in rounds)
+        ratio = statistics.median(r[name]["rate"] / r[one]["rate"] for r in rounds)
+        peak = statistics.median(r[name]["peak"] for r in rounds)
+        print(  # noqa: T201
+            f"{name:32} {rate:8.0f} images/s  {ratio:5.2f} of {one!r}  {peak:6.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()
