@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssl_vae import bucket, datasets
 from ssl_vae import config as recipes
-from ssl_vae import datasets
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
@@ -116,7 +116,7 @@ def make_plan(
     first = _first_stage(recipe, run, data) if missing and "m1" in recipe else None
     plan = Plan(recipe, data, run, before, missing, first)
     run.check_owner(recipe.to_dict(), data.identity)
-    logger.info("workdir: %s", run.path)
+    logger.info("workdir: %s", run.name)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
     return plan
@@ -143,6 +143,8 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
 
 
 def _absolute(field: str, path: str) -> str:
+    if bucket.is_url(path):
+        return path
     try:
         return str(Path(path).expanduser().resolve())
     except (OSError, RuntimeError, ValueError) as error:
@@ -151,7 +153,7 @@ def _absolute(field: str, path: str) -> str:
 
 def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
-    data = datasets.load(recipe.dataset, data_dir)
+    data = datasets.load(_source(recipe.dataset), _fetched(data_dir))
     for note in data.notes:
         logger.info("data: %s", note)
     if recipe.evaluate_on == "validation":
@@ -175,6 +177,16 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
             " ones; a model has seen those too, without their labels"
         )
     return data
+
+
+def _source(dataset: str) -> str:
+    """A data set of one's own as a file or folder on this machine."""
+    kind, _, path = dataset.partition(":")
+    return f"{kind}:{_fetched(path)}" if bucket.is_url(path) else dataset
+
+
+def _fetched(path: str | Path | None) -> str | Path | None:
+    return bucket.fetched(path) if path and bucket.is_url(path) else path
 
 
 def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:

@@ -10,7 +10,7 @@ import ssl_vae
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches"],
-    ["networks", "datasets", "labels", "config", "inputs"],
+    ["networks", "datasets", "labels", "config", "inputs", "bucket"],
     ["models", "classifiers", "workdir", "splits"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan", "trained", "fitting"],
@@ -26,6 +26,7 @@ ONE_DOOR = {
     "tensorflow_datasets": "datasets",
     "sklearn.svm": "classifiers",
     "orbax": "checkpoint",
+    "fsspec": "bucket",
     "absl.app": "main",
     "ml_collections.config_flags": "main",
     "matplotlib": "report",
