@@ -9,7 +9,6 @@ The only importer of fsspec, whose drivers know the kinds of buckets.
 """
 
 import atexit
-import functools
 import json
 import logging
 import queue
@@ -17,7 +16,8 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ def fetched(path: str | Path) -> Path:
     return copy
 
 
-@functools.cache
+@cache
 def mirror(url: str) -> "Mirror":
     """This process's one copy of a folder in a bucket."""
     return Mirror(url)
@@ -70,16 +70,19 @@ class Mirror:
 
         logging.getLogger("gcsfs").disabled = True  # what matters is raised
         self.url = url.rstrip("/")
+        options = {"skip_instance_cache": True, "use_listings_cache": False}
         try:
-            self._files, root = fsspec.url_to_fs(
-                self.url, skip_instance_cache=True, use_listings_cache=False
-            )
+            connect = partial(fsspec.url_to_fs, self.url, **options)
+            self._files, root = _in_time(connect)  # it may look for credentials
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"{url}: {_in_short(error)}; gs:// needs pip install 'ssl_vae[gcs]'"
+                f"{url}: {_in_short(error)}; for gs:// pip install 'ssl_vae[gcs]'"
             ) from None
+        except Exception as error:  # every driver has exceptions of its own
+            raise self._unreadable(error) from None
         temporary = Path(tempfile.mkdtemp(prefix="ssl_vae-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        self._remove = partial(shutil.rmtree, temporary, ignore_errors=True)
+        atexit.register(self._remove)
         self._root = root.rstrip("/")
         self.folder = temporary / self._root.lstrip("/")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,17 +100,14 @@ class Mirror:
           InputError: when the bucket cannot be read.
         """
         try:
-            there = _in_time(self._listing)
+            _in_time(self._contact)
+            there = self._listing()
             new = [name for name in there if self._there.get(name) != there[name]]
             if new:
                 copies = [str(self._copy(name)) for name in new]
                 self._files.get([self._object(name) for name in new], copies)
-        except Exception as error:  # every driver has exceptions of its own
-            raise InputError(
-                f"{self.url}: cannot be read ({_in_short(error)}); see that the bucket"
-                " exists and that you may read it: gcloud auth application-default"
-                " login"
-            ) from None
+        except Exception as error:  # as above
+            raise self._unreadable(error) from None
         for name in self._there.keys() - there.keys():
             (self.folder / name).unlink(missing_ok=True)
         here = self._here()
@@ -124,7 +124,7 @@ class Mirror:
         try:
             self._push()
         except Exception as error:  # as above
-            atexit.unregister(shutil.rmtree)  # nothing else has the run
+            atexit.unregister(self._remove)  # nothing else has the run
             raise RunError(
                 f"{self.url}: cannot be written ({_in_short(error)}); the run is kept"
                 f" in {self.folder}"
@@ -186,11 +186,22 @@ class Mirror:
         self._sent, self._listed = here, True
         self._there = self._listing()
 
+    def _unreadable(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.url}: cannot be read ({_in_short(error)}); see that the bucket"
+            " exists and that you may read it: gcloud auth application-default login"
+        )
+
     def _object(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
     def _copy(self, name: str) -> Path:
         return self.folder / (name or PurePosixPath(self._root).name)
+
+    def _contact(self) -> None:
+        """Raises what the driver does where the bucket cannot be read."""
+        with suppress(FileNotFoundError):  # to be a new run's
+            self._files.info(self._root)
 
     def _listing(self) -> dict[str, Any]:
         """Names of the whole files in the bucket, with what tells a change of each.

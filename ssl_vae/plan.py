@@ -153,7 +153,11 @@ def _absolute(field: str, path: str) -> str:
 
 def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
-    data = datasets.load(_source(recipe.dataset), _fetched(data_dir))
+    kind, _, path = recipe.dataset.partition(":")
+    source = f"{kind}:{bucket.fetched(path)}" if bucket.is_url(path) else recipe.dataset
+    if data_dir and bucket.is_url(data_dir):
+        data_dir = bucket.fetched(data_dir)
+    data = datasets.load(source, data_dir)
     for note in data.notes:
         logger.info("data: %s", note)
     if recipe.evaluate_on == "validation":
@@ -177,16 +181,6 @@ def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
             " ones; a model has seen those too, without their labels"
         )
     return data
-
-
-def _source(dataset: str) -> str:
-    """A data set of one's own as a file or folder on this machine."""
-    kind, _, path = dataset.partition(":")
-    return f"{kind}:{_fetched(path)}" if bucket.is_url(path) else dataset
-
-
-def _fetched(path: str | Path | None) -> str | Path | None:
-    return bucket.fetched(path) if path and bucket.is_url(path) else path
 
 
 def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:

@@ -4,9 +4,9 @@ What gs:// itself does, its credentials above all, cannot be tried here.
 """
 
 import json
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,8 +32,9 @@ URL = "memory://b/run"
 
 
 @pytest.fixture(autouse=True)
-def memory():
+def memory(monkeypatch, tmp_path):
     """An empty bucket, and a process that has seen none yet."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     MemoryFileSystem.store.clear()
     bucket.mirror.cache_clear()
     return fsspec.filesystem("memory")
@@ -242,7 +243,7 @@ def test_data_that_is_not_there_is_said_to_be_missing(source):
 
 def test_a_bucket_that_does_not_answer_is_given_up_within_seconds(monkeypatch):
     monkeypatch.setattr(bucket, "PATIENCE", 0.1)
-    monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: time.sleep(5))
     with pytest.raises(InputError, match=r"cannot be read \(no answer within 0.1 sec"):
         Workdir(URL)
 
@@ -265,7 +266,6 @@ def test_a_bucket_that_fails_at_the_end_leaves_the_run_here(monkeypatch):
         (run.path / "results.json").write_text("{}")
         monkeypatch.setattr(MemoryFileSystem, "pipe_file", broken)
     assert (run.path / "results.json").exists()
-    shutil.rmtree(run.path)
 
 
 @pytest.mark.parametrize("scheme", ["gs", "nonsense"])
