@@ -10,7 +10,7 @@ cloud/tpu.sh COMMAND --project=ID --zone=ZONE --bucket=gs://NAME [--name=NAME]
   all      all of these in turn; where a slice is preempted, another one goes on
   create   ask for a slice and wait for it
   install  put this checkout on its workers, as it is now
-  run      start the job with the FLAGS of ssl_vae.main, in gs://NAME/<name>
+  run      start the job with the FLAGS of ssl_vae.main, in <bucket>/<name>
   follow   print the job's log until it ends
   fetch    copy the run to checkpoints/<name>
   delete   delete the slice; what is in the bucket stays
