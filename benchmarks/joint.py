@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from ssl_vae import config as recipes
-from ssl_vae import train
+from ssl_vae import devices, train
 from ssl_vae.batches import Examples, steps_per_epoch
 from ssl_vae.models import M2
 
@@ -58,7 +58,7 @@ def contestant(
             batch_sizes=batch_sizes,
             loss_fn=model.loss,
             tx=tx,
-            mesh=train.data_mesh(),
+            mesh=devices.data_mesh(),
         ),
         one_by_one=one_by_one,
     )

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
             "recipe": "m1",
             "seed": 42,
             "dataset": "fashion_mnist",
+            "data": {"placement": "auto"},  # or device, or stream
             "evaluate_on": "test",
             "labels": (),  # as the data allows, see `plan.usual_labels`
             "num_splits": 10,

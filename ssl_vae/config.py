@@ -90,6 +90,7 @@ _COMMON: dict[str, Check] = {
     "recipe": _name(),
     "seed": _whole(0, 2**31 - 1),
     "dataset": _dataset(),
+    "data.placement": _choice("auto", "device", "stream"),
     "evaluate_on": _choice("test", "validation"),
     "labels": _labels(),
     "num_splits": _whole(1, 10_000),
@@ -134,9 +135,9 @@ STUDENT: dict[str, Check] = {
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.
 FEW = "few."
-# Which rows a run's results have, and how well its models are measured. A run may be
-# asked for more at any time: these fields do not change what is trained.
-ROW_FIELDS = ("labels", "num_splits", "importance_samples")
+# Which rows a run's results have, how well its models are measured, and where the
+# images are kept meanwhile: these fields do not change what is trained.
+ROW_FIELDS = ("labels", "num_splits", "importance_samples", "data.placement")
 # Where the images were taken from and what their classes are called: which images they
 # are and of which class, a digest says.
 _SAID_BY_DIGEST = ("dataset", "dataset.class_names", "dataset.image_shape")

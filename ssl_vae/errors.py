@@ -15,3 +15,7 @@ class RunError(RuntimeError):
     Its message is one line that names the fault and the remedy. The command line prints
     it after ``error:`` and exits with status 1; what was saved before is kept.
     """
+
+
+class Stopped(Exception):
+    """The run was asked to stop; what it had is saved and the same call goes on."""

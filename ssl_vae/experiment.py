@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -10,13 +11,12 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, self_training, train
+from ssl_vae import features_first, joint, processes, self_training, train
 from ssl_vae.clock import Clock
-from ssl_vae.errors import InputError
-from ssl_vae.job import Job, Stopped
+from ssl_vae.errors import InputError, RunError, Stopped
+from ssl_vae.job import Job
 from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
-from ssl_vae.report import save as report
 from ssl_vae.results import Results
 from ssl_vae.workdir import FORMAT_VERSION
 
@@ -63,21 +63,43 @@ def run_experiment(
         plan = make_plan(config, workdir, data_dir)
     if plan.finished:
         return plan.finished
-    with plan.workdir.lock():
-        return carry_out(plan, clock=clock, command=command, stop=stop)
+    return carry_out(plan, clock=clock, command=command, stop=stop)
 
 
 def carry_out(
     plan: Plan, *, clock: Clock, command: str, stop: Callable[[], bool]
 ) -> Results:
-    """What a plan leaves to be done, see `run_experiment`; under the workdir's lock."""
+    """What a plan leaves to be done, see `run_experiment`.
+
+    Processes that do it together each call this; one of them locks the workdir and
+    writes, and all return its results.
+    """
+    team = processes.Team()
+    with team.led(), plan.workdir.lock() if team.leads else nullcontext():
+        team.check_agreement(plan.sha256)
+        job = Job.begin(plan, clock=clock, stop=stop, team=team)
+        results = _results(job, command)
+        team.go()
+    results = results or Results.load(plan.workdir.results)
+    if results is None:
+        raise RunError(
+            f"{plan.workdir.results}: not to be seen from here; the processes of a run"
+            " need one --workdir that all of them share"
+        )
+    return results
+
+
+def _results(job: Job, command: str) -> Results | None:
+    """The results of a job, on disk too; None in a process that follows another."""
+    from ssl_vae.report import save as report  # late: matplotlib, after the training
+
+    plan = job.plan
     recipe, run, before = plan.recipe, plan.workdir, plan.before
     if Results.load(run.results) != before:
         raise InputError(
             f"{run.results}: another process has just changed it; give the same command"
             " again"
         )
-    job = Job.begin(plan, clock=clock, stop=stop)
     for num_labels in plan.missing:
         for group in {"train", "student"} & set(recipe):
             sizes = plan.batch_sizes(num_labels, group)
@@ -85,7 +107,8 @@ def carry_out(
     if plan.first and not plan.first.stage.weights.exists():
         size = plan.first.train.batch_size
         train.check_batch_sizes([size], job.mesh, group="m1.train")
-    run.claim(recipe.to_dict(), plan.data.identity)
+    if job.team.leads:
+        run.claim(recipe.to_dict(), plan.data.identity)
     results = before
     for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):
         newest = plan.is_newest(outcome.rows[-1].labels)
@@ -110,7 +133,7 @@ def carry_out(
             dataset=plan.data.identity,
             vae=outcome.vae if stands or not results else results.vae,
             results=[by_labels[n] for n in sorted(by_labels)],
-            seconds=clock.read(before.seconds if before else {}),
+            seconds=job.clock.read(before.seconds if before else {}),
             device=f"{jax.default_backend()} x{jax.device_count()}",
             versions={name: metadata.version(name) for name in PACKAGES}
             | {"python": platform.python_version()},
@@ -118,8 +141,7 @@ def carry_out(
         )
         report.save_documents(run, results)
         results.save(run.results)  # last: with it, this part of the run is finished
-    assert results is not None  # a plan that is not finished has something missing
-    return results
+    return results if job.team.leads else None
 
 
 def _way(recipe: ConfigDict) -> ModuleType:

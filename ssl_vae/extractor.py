@@ -2,14 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
-from ssl_vae.batches import Examples
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
@@ -27,12 +24,18 @@ class Extracted(NamedTuple):
     test_features: np.ndarray  # float32 [M, latent]
 
 
-def extract(job: Job, keys: Keys) -> Extracted:
-    """Trains the run's own M1, or reads it, and takes features of all images."""
+def extract(job: Job, keys: Keys) -> Extracted | None:
+    """Trains the run's own M1, or reads it, and takes features of all images.
+
+    Returns:
+      None in a process that follows another, which has all further use of it.
+    """
     plan, recipe = job.plan, job.plan.recipe
     model, params = trained_m1(
         job, plan.workdir.stage(), recipe.model, recipe.train, keys
     )
+    if not job.team.leads:
+        return None
     with job.clock.part("features"):
         vae, test_features = evaluate.vae_figures(
             model,
@@ -43,7 +46,7 @@ def extract(job: Job, keys: Keys) -> Extracted:
         )
         epochs = recipe.train.num_epochs
         vae |= {"epochs": epochs, "steps": epochs * plan.steps_per_epoch(0)}
-        train_features = evaluate.map_images(model.features, params, job.train_images)
+        train_features = job.train_images.map(model.features, params)
     return Extracted(model, params, vae, np.asarray(train_features), test_features)
 
 
@@ -75,20 +78,12 @@ def trained_m1(
       title: What the progress bar calls it.
     """
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
-    examples = [Examples(_views(model, job), jnp.arange(len(job.train_images)))]
+    images = job.train_images
+    if model.gradient_weight:
+        with job.clock.part("features"):
+            images = images.seen_as(model.view)
+    examples = [images.examples(np.arange(len(job.plan.data.train_images)))]
     training = Training(
         stage, model, settings, examples, [settings.batch_size], keys, title
     )
     return model, trained_params(job, training)
-
-
-def _views(model: M1, job: Job) -> jax.Array:
-    """What the model's loss is given of all training images."""
-    if not model.gradient_weight:
-        return job.train_images
-
-    def view(_: Any, images: jax.Array) -> jax.Array:
-        return model.view(images)
-
-    with job.clock.part("features"):
-        return jnp.asarray(evaluate.map_images(view, {}, job.train_images))

@@ -10,8 +10,9 @@ import numpy as np
 
 from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.errors import Stopped
 from ssl_vae.extractor import Extracted, extract, fitted_svm
-from ssl_vae.job import Job, Keys, Outcome, Stopped
+from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.results import Row
 from ssl_vae.splits import first_measured
 
@@ -23,6 +24,8 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     cross-validation, of all of them.
     """
     plan, extracted = job.plan, extract(job, Keys.of(key))
+    if extracted is None:
+        return
     rows = []
     with job.clock.part("classifier"):
         for num_labels in plan.missing:

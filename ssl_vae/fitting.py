@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ssl_vae import evaluate, train
+from ssl_vae import devices, evaluate, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import InputError
 from ssl_vae.models import M1, M1M2, M2, Model, Params, Student
@@ -97,7 +97,7 @@ def train_params(
         batch_sizes=[each.batch_size for each in sets],
         loss_fn=model.loss,
         tx=tx,
-        mesh=train.data_mesh(jax.devices()[:1]),
+        mesh=devices.data_mesh(jax.devices()[:1]),
     )
     try:
         for now, _ in train.fit(advance, state, num_steps=num_steps):

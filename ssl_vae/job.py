@@ -1,22 +1,23 @@
 """A plan under way, and what comes of it."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ssl_vae import train
+from ssl_vae import placement
 from ssl_vae.clock import Clock
+from ssl_vae.devices import data_mesh
 from ssl_vae.models import Model, Params
+from ssl_vae.placement import OnHost, Placed
 from ssl_vae.plan import Plan
+from ssl_vae.processes import Team
 from ssl_vae.results import Row
 
-
-class Stopped(Exception):
-    """The run was asked to stop; what it had is saved and the same call goes on."""
+logger = logging.getLogger("ssl_vae")
 
 
 class Keys(NamedTuple):
@@ -40,28 +41,34 @@ class Job:
       plan: What is to be done.
       clock: Told where the time goes.
       stop: Asked about once a second; True saves the state and raises `Stopped`.
-      mesh: The devices.
-      train_images: float32 in [0, 1], [N, pixels].
+      team: The processes that carry it out.
+      mesh: The devices of all of them.
+      train_images: Pixels in [0, 1], [N, pixels], on the device or on the way there.
       test_images: float32 in [0, 1], [M, pixels].
     """
 
     plan: Plan
     clock: Clock
     stop: Callable[[], bool]
+    team: Team
     mesh: jax.sharding.Mesh
-    train_images: jax.Array
+    train_images: Placed
     test_images: jax.Array
 
     @classmethod
-    def begin(cls, plan: Plan, *, clock: Clock, stop: Callable[[], bool]) -> "Job":
-        """Puts the images of a plan on the device."""
-        images = plan.data.train_images, plan.data.test_images
-        return cls(plan, clock, stop, train.data_mesh(), *map(_to_device, images))
+    def begin(
+        cls, plan: Plan, *, clock: Clock, stop: Callable[[], bool], team: Team
+    ) -> "Job":
+        """Puts the images of a plan where they are wanted.
 
-
-def _to_device(images: np.ndarray) -> jax.Array:
-    """uint8 images [N, H, W, C] -> float32 pixels in [0, 1], [N, H * W * C]."""
-    return jnp.asarray(images.reshape(len(images), -1)).astype(jnp.float32) / 255
+        Raises:
+          InputError: where they are wanted on the device and do not fit.
+        """
+        train_images = placement.place(plan.data, plan.recipe.data.placement)
+        if isinstance(train_images, OnHost):
+            logger.info("data: the training images are streamed to the device")
+        test_images = placement.pixels(plan.data.test_images)
+        return cls(plan, clock, stop, team, data_mesh(), train_images, test_images)
 
 
 class Outcome(NamedTuple):

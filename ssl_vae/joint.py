@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
-from ssl_vae.batches import Examples
 from ssl_vae.classifiers import confidence
+from ssl_vae.errors import Stopped
 from ssl_vae.extractor import trained_m1
-from ssl_vae.job import Job, Keys, Outcome, Stopped
+from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Diverged, Training, trained_params
 from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
+from ssl_vae.placement import Placed, labeled_examples, placed_like
 from ssl_vae.plan import FirstStage
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
@@ -46,7 +47,7 @@ class Trial(NamedTuple):
     num_labels: int
     recipe: ConfigDict  # as it is for that number
     model: JointModel
-    train_inputs: Any  # of all training images, or their code, see `M1M2.code`
+    train_inputs: Placed  # all training images, or their code, see `M1M2.code`
     test_inputs: Any
 
     def split(self, split_seed: int) -> Split:
@@ -67,15 +68,20 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     """Trains and measures the missing models, one number of labels after the other.
 
     All numbers of labels share a split's keys, so that a curve over them is smooth.
+    Only the process that leads measures.
     """
     keys = Keys.of(key)
     first = _train_first(job, job.plan.first, keys) if job.plan.first else None
-    inputs: list[Any] = [job.train_images, job.test_images]
+    train_inputs, test_inputs = job.train_images, job.test_images
     if first:
         with job.clock.part("features"):
-            inputs = [_code(first, images) for images in inputs]
+            code = job.train_images.map(first.m1.encode, first.params)
+            train_inputs = placed_like(train_inputs, _kept(first, code))
+            code = evaluate.map_images(first.m1.encode, first.params, test_inputs)
+            test_inputs = _kept(first, code)
     for num_labels in job.plan.missing:
-        yield _outcome(_trial(job, num_labels, first, *inputs), keys.rest)
+        trial = _trial(job, num_labels, first, train_inputs, test_inputs)
+        yield from _outcome(trial, keys.rest)
 
 
 def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
@@ -83,8 +89,11 @@ def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
     m1, params = trained_m1(
         job, first.stage, first.model, first.train, keys, title="M1"
     )
-    means = evaluate.map_images(m1.features, params, job.train_images)
-    kept = informative_units(np.asarray(means))
+    informative = np.zeros(m1.latent_dim, bool)
+    if job.team.leads:
+        means = np.asarray(job.train_images.map(m1.features, params))
+        informative[informative_units(means)] = True
+    kept = np.flatnonzero(job.team.share(informative))
     logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
     if not len(kept):
         raise Diverged(
@@ -94,37 +103,37 @@ def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
     return First(m1, params, kept)
 
 
-def _code(first: First, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _kept(first: First, code: Any) -> Any:
     """What M2 is given of images: mean and log variance of the kept units of z1."""
-    mean, logvar = evaluate.map_images(first.m1.encode, first.params, images)
-    return mean[:, first.kept], logvar[:, first.kept]
+    return jax.tree.map(lambda array: array[:, first.kept], code)
 
 
 def _trial(
     job: Job,
     num_labels: int,
     first: First | None,
-    train_inputs: Any,
+    train_inputs: Placed,
     test_inputs: Any,
 ) -> Trial:
     """The recipe and the model at a number of labels."""
+    data = job.plan.data
     recipe = recipes.at(job.plan.recipe, num_labels)
     m2 = partial(  # of inputs of a length
         M2,
-        num_classes=job.plan.data.num_classes,
-        labeled_fraction=job.plan.splits(num_labels).num_given / len(job.train_images),
+        num_classes=data.num_classes,
+        labeled_fraction=job.plan.splits(num_labels).num_given / len(data.train_labels),
         warmup_steps=recipe.train.warmup_epochs * job.plan.steps_per_epoch(num_labels),
         **recipes.model_fields(recipe.model),
     )
     model: JointModel
     if first is None:
-        model = m2(pixels=job.train_images.shape[1])
+        model = m2(pixels=job.test_images.shape[1])
     else:
         model = M1M2(*first, m2(pixels=len(first.kept), gaussian=True))
     return Trial(job, num_labels, recipe, model, train_inputs, test_inputs)
 
 
-def _outcome(trial: Trial, key: jax.Array) -> Outcome:
+def _outcome(trial: Trial, key: jax.Array) -> Iterator[Outcome]:
     """Trains and measures one model a label split; the first stands for all."""
     job, plan, outcomes = trial.job, trial.job.plan, []
     every_split, probs = [], []
@@ -137,7 +146,7 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
             jnp.asarray(splits)
         )
         params = _train(trial, splits, keys)
-        for i, split_seed in enumerate(splits):
+        for i, split_seed in enumerate(splits if job.team.leads else []):
             if job.stop():
                 raise Stopped(f"in the figures for {trial.num_labels} labels")
             mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
@@ -153,6 +162,8 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
                 calibration.append(
                     confidence.figures(np.log(probs[-1] + 1e-30), labels)
                 )
+    if not job.team.leads:
+        return
     row = Row.measured(
         trial.num_labels,
         plan.recipe.model.name,
@@ -163,19 +174,19 @@ def _outcome(trial: Trial, key: jax.Array) -> Outcome:
     )
     # In cross-validation, of each image by a model that was not given its label.
     said = first_measured(every_split, probs, len(plan.data.test_labels))
-    return outcomes[0]._replace(rows=[row], test_probs=said)
+    yield outcomes[0]._replace(rows=[row], test_probs=said)
 
 
 def _train(trial: Trial, splits: range, keys: Keys) -> Params:
     """Trained parameters of the splits, with a leading axis; one key a split."""
-    job = trial.job
-    labels = jnp.asarray(job.plan.data.train_labels)
+    job, inputs = trial.job, trial.train_inputs
+    unlabeled, labeled = (
+        np.stack([rows(seed) for seed in splits])
+        for rows in (trial.unlabeled_rows, trial.labeled_rows)
+    )
     examples = [
-        Examples(arrays, jnp.asarray(np.stack([rows(seed) for seed in splits])))
-        for arrays, rows in (
-            (trial.train_inputs, trial.unlabeled_rows),
-            ((trial.train_inputs, labels), trial.labeled_rows),
-        )
+        inputs.examples(unlabeled),
+        labeled_examples(inputs, job.plan.data.train_labels, labeled),
     ]
     training = Training(
         job.plan.workdir.stage_of_splits(trial.num_labels, splits),
@@ -203,7 +214,7 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
         )
         logits = trial.model.class_logits
         test_logits = evaluate.map_images(logits, params, trial.test_inputs)
-        every = np.asarray(evaluate.map_images(logits, params, trial.train_inputs))
+        every = np.asarray(trial.train_inputs.map(logits, params))
         use = evaluate.class_use(every[trial.unlabeled_rows(split_seed)])
     if use.collapsed:
         logger.warning(

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_vae import checkpoint, train
-from ssl_vae.batches import Examples, steps_per_epoch
-from ssl_vae.errors import RunError
-from ssl_vae.job import Job, Keys, Stopped
+from ssl_vae import checkpoint, devices, train
+from ssl_vae.batches import Examples, Streamed, steps_per_epoch
+from ssl_vae.errors import RunError, Stopped
+from ssl_vae.job import Job, Keys
 from ssl_vae.models import Model, Params, Student
 from ssl_vae.progress import Progress
 from ssl_vae.workdir import Stage
@@ -42,7 +42,7 @@ class Training:
     stage: Stage
     model: Model | Student
     settings: ConfigDict
-    examples: Sequence[Examples]
+    examples: Sequence[Examples | Streamed]
     batch_sizes: Sequence[int]
     keys: Keys
     title: str = "training"
@@ -100,25 +100,26 @@ def trained_params(job: Job, training: Training) -> Params:
       training: What is to be done.
 
     Returns:
-      Parameters, with a leading axis if there are several runs.
+      Parameters, with a leading axis if there are several runs; on one device.
 
     Raises:
       Stopped: after `job.stop` said so.
       Diverged: when a number is not finite.
       RunError: when a state or the weights cannot be written, or are damaged.
     """
+    job.team.go()
     stage, params = training.stage, training.initial_params()
     if stage.weights.exists():
         return checkpoint.load_weights(stage.weights, params)
-    fresh = training.first_state(params)
-    stage.path.mkdir(parents=True, exist_ok=True)
+    fresh = devices.replicate(job.mesh, training.first_state(params))
     with checkpoint.Checkpoints(stage.steps) as checkpoints:
         state = checkpoints.restore(fresh) or fresh
-        stage.trim_log(train.steps_done(state))
+        if job.team.leads:
+            stage.trim_log(train.steps_done(state))
         if train.steps_done(state) < training.num_steps:
             state = _fit(job, training, state, checkpoints)
     checkpoint.save_weights(stage.weights, state.params)
-    return state.params
+    return devices.own_copy(state.params)
 
 
 def _fit(
@@ -142,9 +143,10 @@ def _fit(
         for state, metrics in train.fit(advance, first, num_steps=num_steps):
             step = train.steps_done(state)
             parts = {name: metric.tolist() for name, metric in metrics.items()}
-            training.stage.log({"step": step} | parts)
-            progress.update(step, float(np.mean(metrics["loss"])))
-            stopped = job.stop()
+            if job.team.leads:
+                training.stage.log({"step": step} | parts)
+                progress.update(step, float(np.mean(metrics["loss"])))
+            stopped = job.team.any(job.stop())
             if stopped or step % save_every == 0:
                 checkpoints.save(step, state)
             if stopped and step < num_steps:

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict, config_flags
 
 from ssl_vae import config as recipes
 from ssl_vae.clock import Clock
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.compiled import keep_compiled
+from ssl_vae.errors import InputError, RunError, Stopped
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
 
@@ -50,6 +51,25 @@ flags.DEFINE_string(
     "workdir",
     None,
     "Where the run goes; default checkpoints/<recipe>-<dataset>-seed<seed>.",
+)
+flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether several processes do the run together; auto: on a TPU slice, in Slurm...",
+)
+flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, if it is not found by itself."
+)
+flags.DEFINE_integer(
+    "num_processes", None, "How many processes do the run together.", lower_bound=1
+)
+flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
+flags.DEFINE_integer(
+    "patience",
+    300,
+    "Seconds to wait for a process of the run that does not come or falls silent.",
+    lower_bound=1,
 )
 flags.DEFINE_bool(
     "dry_run", False, "Print the recipe, sizes and an estimate of the time; do nothing."
@@ -165,8 +185,9 @@ def main(argv: Sequence[str]) -> int:
             return 0
         results = plan.finished
         if results is None:
-            with plan.workdir.lock():
-                results = _carry_out(plan, clock, heard)
+            results = _carry_out(plan, clock, heard)
+        if results is None:
+            return 0
         print(results.table(list(plan.recipe.labels)))  # noqa: T201
         if FLAGS.suggest:
             from ssl_vae import suggest  # late: see above
@@ -175,18 +196,30 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _carry_out(plan: Plan, clock: Clock, heard: threading.Event) -> Results:
-    """The experiment; it stops in good order once a signal was heard."""
-    from ssl_vae import experiment  # late: see above
+def _carry_out(plan: Plan, clock: Clock, heard: threading.Event) -> Results | None:
+    """The experiment; it stops in good order once a signal was heard.
 
+    Returns:
+      None in a process that follows another, which tells the results.
+    """
+    from ssl_vae import experiment, processes  # late: see above
+
+    processes.begin(
+        FLAGS.distributed,
+        coordinator_address=FLAGS.coordinator_address,
+        num_processes=FLAGS.num_processes,
+        process_id=FLAGS.process_id,
+        patience=FLAGS.patience,
+    )
     try:
-        return experiment.carry_out(
+        results = experiment.carry_out(
             plan,
             clock=clock,
             command=shlex.join([*PROGRAM.split(), *sys.argv[1:]]),
             stop=heard.is_set,
         )
-    except experiment.Stopped as stopped:
+        return results if processes.Team().leads else None
+    except Stopped as stopped:
         _say(f"stopped: {stopped}; the same command goes on")
         sys.exit(STOPPED)
 
@@ -260,6 +293,7 @@ def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
 
 def run() -> None:
     """The program: exits with 0 done, 2 bad input, 1 anything else, 143 stopped."""
+    keep_compiled()
     logger = logging.getLogger("ssl_vae")
     logger.addHandler(logging.StreamHandler(sys.stderr))
     logger.setLevel(logging.INFO)

@@ -3,6 +3,7 @@
 Needs no JAX, nor scikit-learn but for its digits: bad input is answered at once.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class Plan:
     def finished(self) -> Results | None:
         """The run's results, if they hold all that is asked for."""
         return None if self.missing else self.before
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what is left to be done: of recipe, data and rows."""
+        parts = self.recipe.to_dict(), self.data.identity, self.missing
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def splits(self, num_labels: int) -> Splits:
         """Which images keep their label, and which a classifier is measured on."""

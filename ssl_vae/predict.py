@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import picture
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
     skipped: list[str] = []
+    keep_compiled()
     try:
         results = Results.of_finished_run(args.workdir)
         shape = tuple(results.dataset["image_shape"])

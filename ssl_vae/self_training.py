@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_vae import evaluate
-from ssl_vae.batches import Examples
 from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.errors import Stopped
 from ssl_vae.extractor import Extracted, extract, fitted_svm
-from ssl_vae.job import Job, Keys, Outcome, Stopped
+from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import Params, Student
+from ssl_vae.placement import labeled_examples
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
 
@@ -41,20 +42,25 @@ def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
     keys = Keys.of(key)
     extracted = extract(job, keys)
     for num_labels in job.plan.missing:
-        yield _outcome(job, extracted, num_labels, keys.rest)
+        yield from _outcome(job, extracted, num_labels, keys.rest)
 
 
 def _outcome(
-    job: Job, extracted: Extracted, num_labels: int, key: jax.Array
-) -> Outcome:
-    """A row of results at a number of labels; the first split stands for all."""
+    job: Job, extracted: Extracted | None, num_labels: int, key: jax.Array
+) -> Iterator[Outcome]:
+    """A row of results at a number of labels; the first split stands for all.
+
+    Processes that follow another, for which nothing is extracted, only train.
+    """
     plan, labels = job.plan, job.plan.data.test_labels
     accuracy: dict[int, float] = {}
     every_split, svms, probs, calibration = [], [], [], []
     for seeds in plan.workdir.groups_of_splits(
         num_labels, len(plan.split_seeds(num_labels))
     ):
-        teachers = [_teacher(job, extracted, num_labels, seed) for seed in seeds]
+        teachers = []
+        if extracted:
+            teachers = [_teacher(job, extracted, num_labels, seed) for seed in seeds]
         student, params = _train(job, num_labels, seeds, teachers, key)
         for i, (split, svm, _, teacher) in enumerate(teachers):
             if job.stop():
@@ -71,6 +77,8 @@ def _outcome(
             every_split.append(split)
             svms.append(svm)
             probs.append(np.exp(both))
+    if not extracted:
+        return
     row = Row.measured(
         num_labels,
         "svm_student",
@@ -82,7 +90,7 @@ def _outcome(
         svms[0].save(plan.workdir.path, num_labels=num_labels)
     model, m1_params, vae, _, test_features = extracted
     said = first_measured(every_split, probs, len(labels))
-    return Outcome([row], model, m1_params, vae, test_features, said)
+    yield Outcome([row], model, m1_params, vae, test_features, said)
 
 
 def _teacher(
@@ -110,16 +118,20 @@ def _train(
 ) -> tuple[Student, Params]:
     """The students of the splits, with a leading axis; trained side by side."""
     plan, settings = job.plan, job.plan.recipe.student
-    labels = jnp.asarray(plan.data.train_labels)
+    labels = plan.data.train_labels
     keys = jax.vmap(lambda seed: Keys.of(jax.random.fold_in(key, seed)))(
         jnp.asarray(seeds)
     )
-    every = jnp.tile(jnp.arange(len(labels)), (len(seeds), 1))
-    guesses = jnp.asarray(np.stack([each.train_log_probs for each in teachers]))
-    labeled = jnp.asarray(np.stack([each.split.labeled for each in teachers]))
+    every = np.tile(np.arange(len(labels)), (len(seeds), 1))
+    guesses = np.zeros((len(seeds), len(labels), plan.data.num_classes), np.float32)
+    for mine, teacher in zip(guesses, teachers, strict=False):
+        mine[:] = teacher.train_log_probs
+    guesses = job.team.share(guesses)
+    splits = [plan.splits(num_labels).split(seed) for seed in seeds]
+    labeled = np.stack([split.labeled for split in splits])
     examples = [
-        Examples(job.train_images, every, guesses),
-        Examples((job.train_images, labels), labeled),
+        job.train_images.examples(every, jnp.asarray(guesses)),
+        labeled_examples(job.train_images, labels, labeled),
     ]
     batch_sizes = plan.batch_sizes(num_labels, "student")
     student = Student(

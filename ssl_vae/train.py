@@ -9,18 +9,20 @@ the same numbers.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from ssl_vae import devices, feed
 from ssl_vae.batches import (
+    Block,
     Examples,
-    rows_of_steps,
-    shuffled,
+    Streamed,
+    batches_of_steps,
     split_key,
     steps_per_epoch,
 )
@@ -53,20 +55,6 @@ class Finite(NamedTuple):
     # int32 [n], of the loss and each of `_vectors`: steps before the first bad one
     steps: jax.Array
     state: jax.Array  # bool [m]: whether each array of the state ends sound
-
-
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices (default: all) on one axis, "data": batches are split, weights copied."""
-    devices = devices or jax.devices()
-    # Auto: the compiler propagates shardings, which linen's layers rely on.
-    return jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-    )
-
-
-def replicate(mesh: Mesh, tree: Any) -> Any:
-    """The arrays of `tree`, whole on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 @lru_cache(maxsize=32)  # one object for one rule: `compile_steps` shares by identity
@@ -135,7 +123,7 @@ def _finite(arrays: dict[str, Any]) -> jax.Array:
 
 def train_steps(
     state: TrainState,
-    examples: Sequence[Examples],
+    examples: Sequence[Examples | Block],
     key: jax.Array,
     *,
     num_steps: int,
@@ -148,7 +136,7 @@ def train_steps(
 
     Args:
       state: Where to begin.
-      examples: Sets that every batch has a part from, see `batches.rows_of_steps`.
+      examples: Sets that every batch has a part from, see `batches.batches_of_steps`.
       key: The run's key; split into one for each set's shuffles and one for noise.
       num_steps: Must not reach beyond the end of the epoch that `state.step` is in.
       batch_sizes: Examples a step of each set, multiples of the mesh's devices.
@@ -161,19 +149,22 @@ def train_steps(
       the entry "finite", which is a `Finite`.
     """
     key_sets, key_noise = split_key(key, len(examples))
-    rows = rows_of_steps(
-        examples, key_sets, state.step, num_steps=num_steps, batch_sizes=batch_sizes
+    first, *rest = examples
+    batches = batches_of_steps(
+        first,
+        cast(list[Examples], rest),
+        key_sets,
+        state.step,
+        num_steps=num_steps,
+        batch_sizes=batch_sizes,
     )
-    split = NamedSharding(mesh, PartitionSpec("data"))
 
-    def step(
-        state: TrainState, rows: Sequence[jax.Array]
-    ) -> tuple[TrainState, Metrics]:
-        rows = jax.lax.with_sharding_constraint(rows, split)
-        batch = [each.take(mine) for each, mine in zip(examples, rows, strict=True)]
+    def step(state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Metrics]:
+        batch = jax.lax.with_sharding_constraint(batch, devices.split(mesh))
+        batch = [each.take(mine) for each, mine in zip(examples, batch, strict=True)]
         return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx)
 
-    state, metrics = jax.lax.scan(step, state, rows)
+    state, metrics = jax.lax.scan(step, state, batches)
     sound = metrics.pop("finite")  # bool [num_steps, n]
     until = jnp.where(sound.all(axis=0), num_steps, jnp.argmin(sound, axis=0))
     finite = Finite(until.astype(jnp.int32), _finite(_by_name(state)))
@@ -204,7 +195,7 @@ def check_batch_sizes(
 
 def compile_steps(
     state: TrainState,
-    examples: Sequence[Examples],
+    examples: Sequence[Examples | Streamed],
     key: jax.Array,
     *,
     batch_sizes: Sequence[int],
@@ -236,9 +227,28 @@ def compile_steps(
     Returns:
       `advance(state) -> (state, metrics)`; the state it is given is consumed.
     """
-    state, examples, key = replicate(mesh, (state, tuple(examples), key))
+    first, *rest = examples
     num_epoch = steps_per_epoch(examples, batch_sizes)
     whole = min(steps_per_scan, num_epoch)
+    if isinstance(first, Streamed):
+        at = feed.streamed(
+            first,
+            key,
+            batch_size=batch_sizes[0],
+            num_epoch=num_epoch,
+            num_part=whole,
+            num_sets=len(examples),
+            mesh=mesh,
+        )
+    else:
+        at = feed.resident(
+            devices.replicate(mesh, first),
+            key,
+            num_epoch=num_epoch,
+            num_sets=len(examples),
+            mesh=mesh,
+        )
+    state, others, on_all = devices.replicate(mesh, (state, tuple(rest), key))
     steps = partial(
         _jitted_steps,
         tuple(batch_sizes),
@@ -248,29 +258,19 @@ def compile_steps(
         several=state.step.ndim > 0,
     )
 
-    def compiled(num_steps: int) -> Any:
-        return steps(num_steps=num_steps).lower(state, examples, key).compile()
+    def compiled(begin: int, num_steps: int) -> Any:
+        traced = steps(num_steps=num_steps).lower(state, (at(begin), *others), on_all)
+        return traced.compile()
 
-    by_length = {n: compiled(n) for n in {whole, num_epoch % whole} - {0}}
-    order_of = jax.jit(
-        _order_of_runs if state.step.ndim else shuffled, static_argnames="num_sets"
-    )
-    epoch, order = -1, examples[0].rows
+    last = num_epoch - num_epoch % whole
+    by_length = {whole: compiled(0, whole)}
+    if last < num_epoch:
+        by_length[num_epoch - last] = compiled(last, num_epoch - last)
 
     def advance(state: TrainState) -> tuple[TrainState, Metrics]:
-        nonlocal epoch, order
-        now, position = divmod(steps_done(state), num_epoch)
-        if now != epoch:
-            epoch = now
-            order = replicate(
-                mesh,
-                order_of(
-                    examples[0].rows, key, jnp.int32(epoch), num_sets=len(examples)
-                ),
-            )
-        first = examples[0]._replace(rows=order)
-        steps = by_length[min(whole, num_epoch - position)]
-        return steps(replicate(mesh, state), (first, *examples[1:]), key)
+        step = steps_done(state)
+        steps = by_length[min(whole, num_epoch - step % num_epoch)]
+        return steps(devices.replicate(mesh, state), (at(step), *others), on_all)
 
     return advance
 
@@ -300,13 +300,6 @@ def _jitted_steps(
     return jax.jit(function, donate_argnums=0)
 
 
-def _order_of_runs(
-    rows: jax.Array, key: jax.Array, epoch: jax.Array, *, num_sets: int
-) -> jax.Array:
-    one = partial(shuffled, epoch=epoch, num_sets=num_sets)
-    return jax.lax.map(lambda run: one(*run), (rows, key))
-
-
 def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[..., Any]:
     """`train_steps` of runs with a leading axis on all but the arrays they share.
 
@@ -316,15 +309,19 @@ def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[...
     """
 
     def several(
-        state: TrainState, examples: Sequence[Examples], key: jax.Array
+        state: TrainState, examples: Sequence[Examples | Block], key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        arrays, rows, own = zip(*examples, strict=True)
+        each = [e if isinstance(e, Block) else (e.rows, e.own) for e in examples]
 
         def one(run: Any) -> Any:
-            state, rows, own, key = run
-            return steps(state, [*map(Examples, arrays, rows, own)], key)
+            state, each, key = run
+            mine = [
+                own if isinstance(own, Block) else Examples(all_runs.arrays, *own)
+                for all_runs, own in zip(examples, each, strict=True)
+            ]
+            return steps(state, mine, key)
 
-        runs = state, rows, own, key
+        runs = state, each, key
         return jax.lax.map(one, runs) if one_by_one else jax.vmap(one)(runs)
 
     return several
@@ -332,7 +329,7 @@ def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[...
 
 def steps_done(state: TrainState) -> int:
     """Optimizer steps of the run; several runs are always at the same step."""
-    return int(jnp.ravel(state.step)[0])
+    return int(np.ravel(state.step)[0])
 
 
 def fit(

@@ -62,8 +62,8 @@ def test_weights_of_four_devices_are_read_on_one(tmp_path):
     script = """
         import sys, jax, jax.numpy as jnp
         from pathlib import Path
-        from ssl_vae import checkpoint, train
-        params = train.replicate(train.data_mesh(), {"w": jnp.arange(3.0)})
+        from ssl_vae import checkpoint, devices
+        params = devices.replicate(devices.data_mesh(), {"w": jnp.arange(3.0)})
         assert len(params["w"].devices()) == 4
         checkpoint.save_weights(Path(sys.argv[1]), params)
     """

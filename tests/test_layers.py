@@ -9,11 +9,11 @@ import ssl_vae
 
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
-    ["errors", "distributions", "gradients", "augment", "clock", "batches"],
-    ["networks", "datasets", "labels", "config", "inputs", "bucket"],
-    ["models", "classifiers", "workdir", "splits"],
+    ["errors", "distributions", "gradients", "augment", "clock", "batches", "devices"],
+    ["networks", "datasets", "labels", "config", "inputs", "feed", "processes", "bucket"],
+    ["models", "classifiers", "workdir", "splits", "compiled"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
-    ["report", "plan", "trained", "fitting"],
+    ["report", "plan", "trained", "fitting", "placement"],
     ["job", "suggest", "dry_run", "semisupervised"],
     ["loop", "estimators"],
     ["extractor"],

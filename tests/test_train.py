@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_vae import train
+from ssl_vae import devices, train
 from ssl_vae.batches import Examples
 from ssl_vae.models import M1
 
@@ -40,7 +40,7 @@ def compiled(images, loss_fn=MODEL.loss, tx=TX, steps_per_scan=100):
         batch_sizes=[BATCH_SIZE],
         loss_fn=loss_fn,
         tx=tx,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=steps_per_scan,
     )
 
@@ -129,7 +129,7 @@ def test_an_epoch_in_unequal_parts_is_the_same_epoch(images):
 def test_eight_devices_give_the_result_of_one():
     script = textwrap.dedent("""
         import jax, numpy as np, optax
-        from ssl_vae import train
+        from ssl_vae import devices, train
         from ssl_vae.batches import Examples
         from ssl_vae.errors import InputError
         from ssl_vae.models import M1
@@ -138,8 +138,8 @@ def test_eight_devices_give_the_result_of_one():
         model, tx = M1((4, 4, 1), latent_dim=2, hidden=(8,)), optax.adam(1e-2)
         images = jax.random.uniform(jax.random.key(7), (50, 16))
 
-        def trained(devices):
-            mesh = train.data_mesh(devices)
+        def trained(some):
+            mesh = devices.data_mesh(some)
             state = train.init_state(model.init(jax.random.key(0)), tx)
             advance = train.compile_steps(
                 state, [Examples(images, jax.numpy.arange(50))],
@@ -156,7 +156,7 @@ def test_eight_devices_give_the_result_of_one():
             trained(jax.devices()), trained(jax.devices()[:1]),
         )
         try:
-            train.check_batch_sizes([8, 100], train.data_mesh())
+            train.check_batch_sizes([8, 100], devices.data_mesh())
         except InputError as error:
             assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
         else:
@@ -196,7 +196,7 @@ def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
         batch_sizes=[9, 2],  # 5 steps an epoch, 2 steps a pass over the few
         loss_fn=count_both,
         tx=TX,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=4,
     )
     state, one = advance(fresh_state())
@@ -239,7 +239,7 @@ def several(images, labels, splits, one_by_one):
             batch_sizes=[8, 4],
             loss_fn=labeled_loss,
             tx=TX,
-            mesh=train.data_mesh(),
+            mesh=devices.data_mesh(),
         ),
         one_by_one=one_by_one,
     )

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import skops.io
 from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -94,6 +93,8 @@ def better_settings(
 
 def save_svm(pipeline: Pipeline, path: Path) -> None:
     """Writes the pipeline as a skops file, which holds data and no code."""
+    import skops.io  # late: it takes half a second, and this comes after the training
+
     partial = path.with_name(path.name + ".partial")
     skops.io.dump(pipeline, partial)
     partial.replace(path)
@@ -105,6 +106,8 @@ def load_svm(path: Path) -> Pipeline:
     Raises:
       InputError: for a file that is damaged, too large or something else.
     """
+    import skops.io  # late: as above
+
     try:
         with zipfile.ZipFile(path) as file:
             size = sum(part.file_size for part in file.infolist())

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_vae import train
+from ssl_vae import devices, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import RunError
 from ssl_vae.experiment import Diverged, run_experiment
@@ -60,7 +60,7 @@ def fitted(loss_fn, several=0):
         batch_sizes=[1],
         loss_fn=loss_fn,
         tx=tx,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=4,
     )
     return train.fit(advance, state, num_steps=20)

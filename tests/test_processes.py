@@ -1,0 +1,142 @@
+"""Several processes do one run together: here two, which meet on this machine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import OWN, SMALL
+
+from ssl_vae.results import Results
+
+LONG = {"train.num_epochs": 5_000}  # until somebody stops it
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def start(small_data, port):
+    """Starts the command line as one of some processes; all are ended at the end."""
+    started = []
+
+    def one(workdir, *flags, number=0, of=2, patience=120, **changes):
+        fields = SMALL | OWN["m1"] | changes
+        together = [
+            f"--coordinator_address=127.0.0.1:{port}",
+            f"--num_processes={of}",
+            f"--process_id={number}",
+            f"--patience={patience}",
+        ]
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ssl_vae.main"),
+                *(f"--data_dir={small_data}", f"--workdir={workdir}"),
+                *(f"--config.{name}={value}" for name, value in fields.items()),
+                *(together if of > 1 else []),
+                *flags,
+            ],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def until_it_trains(run: Path, *processes, lines=1):
+    log = run / "metrics.jsonl"
+    while not log.exists() or log.read_text().count("\n") < lines:
+        assert all(process.poll() is None for process in processes), processes
+        time.sleep(0.05)
+
+
+def last_step(run):
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+
+
+def test_two_processes_find_what_one_finds_and_one_of_them_tells(
+    start, finished, tmp_path
+):
+    run = tmp_path / "run"
+    first, second = start(run), start(run, number=1)
+    told, said = first.communicate()
+    assert first.returncode == 0, said
+    assert "svm_rbf" in told
+    assert second.communicate()[0].replace("[Gloo]", "").count("svm_rbf") == 0
+    assert second.returncode == 0
+    here, there = (Results.load(r / "results.json") for r in (run, finished("m1")))
+    assert here.device == "cpu x2"
+    assert here.vae["test_elbo"] == pytest.approx(there.vae["test_elbo"], rel=0.01)
+    np.testing.assert_allclose(
+        here.results[0].test_accuracy, there.results[0].test_accuracy, atol=0.05
+    )
+    for mine, theirs in zip(
+        *(
+            (r / "metrics.jsonl").read_text().splitlines()
+            for r in (run, finished("m1"))
+        ),
+        strict=True,
+    ):
+        assert json.loads(mine) == pytest.approx(json.loads(theirs), rel=0.01)
+
+
+def test_a_stop_of_one_saves_one_state_which_any_number_of_processes_go_on_from(
+    start, tmp_path
+):
+    run, steps = tmp_path / "run", []
+    for together in (2, 1, 2):
+        processes = [start(run, number=n, of=together, **LONG) for n in range(together)]
+        lines = (run / "metrics.jsonl").read_text().count("\n") if steps else 0
+        until_it_trains(run, *processes, lines=lines + 1)
+        processes[-1].send_signal(signal.SIGTERM)
+        said = [process.communicate()[1] for process in processes]
+        steps.append(last_step(run))
+        for process, text in zip(processes, said, strict=True):
+            assert process.returncode == 143, text
+            assert f"stopped: saved at step {steps[-1]} of" in text
+    assert steps == sorted(set(steps))
+
+
+def test_the_death_of_one_ends_the_others_within_their_patience(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, number=n, patience=25, **LONG) for n in range(2)]
+    until_it_trains(run, *processes)
+    processes[1].kill()
+    _, said = processes[0].communicate(timeout=60)
+    assert processes[0].returncode not in (0, 143)
+    assert "another task died" in said
+
+
+def test_a_process_that_meets_nobody_names_the_address(start, tmp_path, port):
+    alone = start(tmp_path / "run", number=1, patience=2)
+    _, said = alone.communicate(timeout=120)
+    assert alone.returncode == 2
+    assert f"error: --coordinator_address=127.0.0.1:{port}: the processes" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_are_to_do_different_things_are_refused(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, number=n, seed=n) for n in range(2)]
+    for process in processes:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 2, said
+        assert "error: the processes of this run were given different recipes" in said
+    assert not run.exists()
