@@ -54,6 +54,8 @@ check() {
     [[ $bucket == gs://?* ]] || fail "--bucket=$bucket: must begin with gs://"
     [[ $name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] ||
         fail "--name=$name: must be lower-case letters, digits and -, at most 40"
+    [[ $bucket =~ ^gs://[^/]+/?$ ]] || fail "--bucket=$bucket: a bucket, without a folder"
+    [[ $type =~ -[0-9]+$ ]] || fail "--type=$type: must end in a number, as v5litepod-8"
     bucket=${bucket%/}
     local flag
     for flag in ${flags[@]+"${flags[@]}"}; do
@@ -130,8 +132,13 @@ install() {
 }
 
 run() {
+    local workdir=$bucket/$name
+    if [ "${type##*-}" -gt 8 ]; then  # several workers, which need a shared folder
+        on all mount "${bucket#gs://}"
+        workdir=bucket/$name
+    fi
     say "starting the job on $name, in $bucket/$name"
-    on all start --workdir="$bucket/$name" ${flags[@]+"${flags[@]}"}
+    on all start --workdir="$workdir" ${flags[@]+"${flags[@]}"}
 }
 
 # Ends with the job's exit status, or with $GONE.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What tpu.sh has every worker of a slice do, by ssh: install, start, follow, status.
+# What tpu.sh has every worker of a slice do, by ssh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,17 @@ install() {
     "$uv" venv --quiet --clear --python 3.12 .venv
     "$uv" pip install --quiet --constraint requirements.lock '.[tpu,gcs]'
     touch .installed
+}
+
+# The bucket as the folder that all workers share, which several processes need.
+mount() {
+    command -v gcsfuse >/dev/null || {
+        echo "error: the workers have no gcsfuse: see the README of cloud/" >&2
+        exit 1
+    }
+    mkdir -p bucket
+    mountpoint --quiet bucket ||
+        gcsfuse --implicit-dirs --rename-dir-limit=10000 "$1" bucket
 }
 
 running() { [ -f job.pid ] && kill -0 "$(cat job.pid)" 2>/dev/null; }
@@ -39,8 +50,8 @@ follow() {
 }
 
 case ${1:-} in
-install | start | follow) "$@" ;;
+install | mount | start | follow) "$@" ;;
 installed) [ -f .installed ] ;;
 status) cat job.status 2>/dev/null || echo 1 ;;  # there is none if the machine fell
-*) echo "error: ${1:-nothing}: not one of install, start, follow, status" >&2; exit 2 ;;
+*) echo "error: ${1:-nothing}: not one of install, mount, start, follow, status" >&2; exit 2 ;;
 esac

@@ -175,6 +175,11 @@ class Workdir:
                 with contextlib.suppress(OSError):
                     self.path.rmdir()  # if nothing came of it
 
+    @property
+    def in_bucket(self) -> bool:
+        """Whether `path` is only this process's copy of the folder."""
+        return self._mirror is not None
+
     def push(self) -> None:
         """Sends what was written outside of `lock` to the bucket, if there is one."""
         if self._mirror:

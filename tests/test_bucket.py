@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import fsspec
+import jax
 import numpy as np
 import pytest
 from conftest import NUM_CLASSES, OWN, SMALL, blobs
@@ -170,6 +171,12 @@ def test_a_stopped_run_goes_on_on_another_machine(memory, small_data, finished):
 
 def log_of(memory) -> str:
     return memory.cat_file("/b/run/metrics.jsonl").decode()
+
+
+def test_several_processes_need_a_folder_that_they_share(small_data, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="memory://b/run: the processes of a run need"):
+        run_experiment(small_recipe(), URL, data_dir=small_data)
 
 
 def test_another_run_in_the_bucket_is_refused_by_its_address(

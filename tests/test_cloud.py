@@ -67,6 +67,9 @@ UV = """#!/bin/sh
 [ "$1" = venv ] || exit 0
 mkdir -p .venv/bin && cp "$CLOUD/job" .venv/bin/python
 """
+GCSFUSE = """#!/bin/sh
+printf '%s %s %s' "$1" "$2" "$3" >"$4/mounted"
+"""
 # Ends as the first line of $CLOUD/ends says, which it takes away: worker 0 for all.
 JOB = """#!/bin/bash
 printf '%s\\n' "$@"
@@ -96,6 +99,7 @@ class Cloud:
             path.mkdir()
         self._program(self.bin / "gcloud", f"#!{sys.executable} -IS\n{GCLOUD}")
         self._program(self.bin / "python3", PYTHON3)
+        self._program(self.bin / "gcsfuse", GCSFUSE)
         self._program(self.folder / "uv", UV)
         self._program(self.folder / "job", JOB)
 
@@ -187,6 +191,18 @@ def test_the_job_is_given_its_flags_as_they_are_and_its_log_is_printed(cloud):
     ]
 
 
+def test_several_workers_share_a_mounted_bucket(cloud):
+    cloud.ends(0)
+    for step in ("create", "install"):
+        assert cloud.run(step, *WHERE).returncode == 0
+    assert cloud.run("run", *WHERE, "--type=v5litepod-16").returncode == 0
+    assert cloud.steps[-2:] == ["mount", "start"]
+    assert "--workdir=bucket/one" in cloud.run("follow", *WHERE).stdout.splitlines()
+    for worker in ("worker-0", "worker-1"):
+        mounted = cloud.folder / worker / "ssl_vae" / "bucket" / "mounted"
+        assert mounted.read_text() == "--implicit-dirs --rename-dir-limit=10000 b"
+
+
 def test_the_slice_is_asked_for_as_the_flags_say(cloud):
     flags = ("--type=v5litepod-16", "--version=v", "--spot")
     assert cloud.run("create", *WHERE, *flags).returncode == 0
@@ -252,6 +268,8 @@ def test_deleting_what_is_not_there_is_no_error(cloud):
         (["all", WHERE[0], *WHERE[2:]], "--zone is missing"),
         (["all", *WHERE[:2]], "--bucket is missing"),
         (["all", *WHERE[:2], "--bucket=b"], "--bucket=b: must begin with gs://"),
+        (["all", *WHERE[:2], "--bucket=gs://b/x"], "--bucket=gs://b/x: a bucket"),
+        (["all", *WHERE, "--type=v5"], "--type=v5: must end in a number"),
         (["all", *WHERE[:3], "--name=A_b"], "--name=A_b: must be"),
         (["all", *WHERE, "--labels=100"], "--labels=100: no such flag"),
         (["all", *WHERE, "--", "--workdir=x"], "--workdir: given by this script"),

@@ -10,7 +10,16 @@ import ssl_vae
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches", "devices"],
-    ["networks", "datasets", "labels", "config", "inputs", "feed", "processes", "bucket"],
+    [
+        "networks",
+        "datasets",
+        "labels",
+        "config",
+        "inputs",
+        "feed",
+        "processes",
+        "bucket",
+    ],
     ["models", "classifiers", "workdir", "splits", "compiled"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan", "trained", "fitting", "placement"],
