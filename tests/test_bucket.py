@@ -145,7 +145,7 @@ def test_an_object_cannot_be_put_outside_of_the_copy(memory, name):
 def test_a_run_in_a_bucket_gives_the_numbers_of_one_in_a_folder(
     memory, small_data, finished, monkeypatch
 ):
-    monkeypatch.setattr(bucket, "INTERVAL", 0.1)
+    monkeypatch.setattr(bucket, "INTERVAL", 1.0)
     results = run_experiment(small_recipe(), URL, data_dir=small_data)
     here = json.loads((finished("m1") / "results.json").read_text())
     assert [row.test_accuracy for row in results.results] == [
