@@ -182,7 +182,8 @@ class Mirror:
         listing = json.dumps(sorted(here), indent=0)
         self._files.pipe_file(self._object(LISTING), listing.encode())
         for name in gone:
-            self._files.rm_file(self._object(name))
+            with suppress(FileNotFoundError):  # an earlier push was cut off
+                self._files.rm_file(self._object(name))
         self._sent, self._listed = here, True
         self._there = self._listing()
 

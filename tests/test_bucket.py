@@ -97,6 +97,16 @@ def test_what_has_not_changed_is_not_sent_again(memory):
     assert names(memory) == {"b", LISTING}
 
 
+def test_what_is_gone_on_both_sides_stops_no_push(memory):
+    mirror = Mirror(URL)
+    write(mirror, a="1", b="1")
+    mirror.push()
+    memory.rm("/b/run/a")
+    (mirror.folder / "a").unlink()
+    mirror.push()
+    assert names(memory) == {"b", LISTING}
+
+
 def test_unfinished_files_stay_on_this_machine(memory):
     mirror = Mirror(URL)
     write(mirror, **{"a.partial": "", "lock": "", "a": ""})
