@@ -87,13 +87,8 @@ def test_two_processes_find_what_one_finds_and_one_of_them_tells(
     np.testing.assert_allclose(
         here.results[0].test_accuracy, there.results[0].test_accuracy, atol=0.05
     )
-    for mine, theirs in zip(
-        *(
-            (r / "metrics.jsonl").read_text().splitlines()
-            for r in (run, finished("m1"))
-        ),
-        strict=True,
-    ):
+    logs = ((r / "metrics.jsonl").read_text() for r in (run, finished("m1")))
+    for mine, theirs in zip(*(log.splitlines() for log in logs), strict=True):
         assert json.loads(mine) == pytest.approx(json.loads(theirs), rel=0.01)
 
 
@@ -112,6 +107,19 @@ def test_a_stop_of_one_saves_one_state_which_any_number_of_processes_go_on_from(
             assert process.returncode == 143, text
             assert f"stopped: saved at step {steps[-1]} of" in text
     assert steps == sorted(set(steps))
+
+
+def test_what_ends_the_one_that_leads_ends_the_others(start, tmp_path):
+    run = tmp_path / "run"
+    owner = start(run, of=1, **LONG)
+    until_it_trains(run, owner)
+    first, second = start(run, **LONG), start(run, number=1, **LONG)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 2
+    assert f"error: --workdir={run}: in use by" in said
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "error: process 0 has ended (InputError): --workdir=" in said
 
 
 def test_the_death_of_one_ends_the_others_within_their_patience(start, tmp_path):

@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-import textwrap
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,48 +118,6 @@ def test_an_epoch_in_unequal_parts_is_the_same_epoch(images):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
         logs[0][-1][0].params,
         logs[1][-1][0].params,
-    )
-
-
-def test_eight_devices_give_the_result_of_one():
-    script = textwrap.dedent("""
-        import jax, numpy as np, optax
-        from ssl_vae import devices, train
-        from ssl_vae.batches import Examples
-        from ssl_vae.errors import InputError
-        from ssl_vae.models import M1
-
-        assert jax.device_count() == 8
-        model, tx = M1((4, 4, 1), latent_dim=2, hidden=(8,)), optax.adam(1e-2)
-        images = jax.random.uniform(jax.random.key(7), (50, 16))
-
-        def trained(some):
-            mesh = devices.data_mesh(some)
-            state = train.init_state(model.init(jax.random.key(0)), tx)
-            advance = train.compile_steps(
-                state, [Examples(images, jax.numpy.arange(50))],
-                jax.random.key(1), batch_sizes=[8], loss_fn=model.loss, tx=tx,
-                mesh=mesh,
-            )
-            for state, metrics in train.fit(advance, state, num_steps=30):
-                pass
-            assert all(len(a.devices()) == mesh.size for a in jax.tree.leaves(state))
-            return state.params, metrics
-
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-            trained(jax.devices()), trained(jax.devices()[:1]),
-        )
-        try:
-            train.check_batch_sizes([8, 100], devices.data_mesh())
-        except InputError as error:
-            assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
-        else:
-            raise AssertionError("100 images cannot be shared by 8 devices")
-    """)
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | environment, check=True
     )
 
 
