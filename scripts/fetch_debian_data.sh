@@ -14,7 +14,7 @@ fail() {
     exit 2
 }
 
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+{ command -v apt-get && command -v dpkg-deb; } >/dev/null ||
     fail "Debian's $package needs apt-get and dpkg-deb, which this machine lacks"
 mkdir -p "$cache"
 lists=$(mktemp -d)

@@ -81,6 +81,11 @@ def carry_out(
     training when its log begins and when it has grown.
     """
     team = processes.Team()
+    if team.size > 1 and plan.workdir.in_bucket:
+        raise InputError(
+            f"--workdir={plan.workdir.name}: the processes of a run need a folder that"
+            " all of them share; mount the bucket, with gcsfuse, and give its folder"
+        )
     with team.led(), plan.workdir.lock() if team.leads else nullcontext():
         team.check_agreement(plan.sha256)
         job = Job.begin(plan, clock=clock, stop=stop, follow=follow, team=team)

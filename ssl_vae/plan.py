@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssl_vae import bucket, datasets
 from ssl_vae import config as recipes
-from ssl_vae import datasets
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
@@ -123,7 +123,7 @@ def make_plan(
     first = _first_stage(recipe, run, data) if missing and "m1" in recipe else None
     plan = Plan(recipe, data, run, before, missing, first)
     run.check_owner(recipe.to_dict(), data.identity)
-    logger.info("workdir: %s", run.path)
+    logger.info("workdir: %s", run.name)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
     return plan
@@ -150,6 +150,8 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
 
 
 def _absolute(field: str, path: str) -> str:
+    if bucket.is_url(path):
+        return path
     try:
         return str(Path(path).expanduser().resolve())
     except (OSError, RuntimeError, ValueError) as error:
@@ -158,7 +160,11 @@ def _absolute(field: str, path: str) -> str:
 
 def _load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     """The recipe's images, after checking that its numbers fit them."""
-    data = datasets.load(recipe.dataset, data_dir)
+    kind, _, path = recipe.dataset.partition(":")
+    source = f"{kind}:{bucket.fetched(path)}" if bucket.is_url(path) else recipe.dataset
+    if data_dir and bucket.is_url(data_dir):
+        data_dir = bucket.fetched(data_dir)
+    data = datasets.load(source, data_dir)
     for note in data.notes:
         logger.info("data: %s", note)
     if recipe.evaluate_on == "validation":

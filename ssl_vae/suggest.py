@@ -53,7 +53,9 @@ def write_suggestions(plan: Plan, num: int) -> str:
     _write(plan.workdir, table)
     sheet = plan.workdir.path / "suggestions.png"
     contact_sheet(images[chosen], captions).savefig(sheet)
-    return f"{len(chosen)} images to label next: {sheet.with_suffix('.csv')}, {sheet}"
+    plan.workdir.push()
+    paths = map(plan.workdir.address, (sheet.with_suffix(".csv"), sheet))
+    return f"{len(chosen)} images to label next: {', '.join(map(str, paths))}"
 
 
 def _write(run: Workdir, table: list[dict[str, str]]) -> None:

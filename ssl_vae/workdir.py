@@ -10,9 +10,11 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
+from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 
@@ -78,13 +80,24 @@ class Stage:
 
 
 class Workdir:
-    """Paths of a run's files."""
+    """Paths of a run's files.
+
+    Attributes:
+      path: The folder; of a run in a bucket the copy on this machine.
+      name: The folder as a user knows it: a path or an address.
+    """
 
     def __init__(self, path: str | Path):
+        self._mirror = bucket.mirror(str(path)) if bucket.is_url(path) else None
         try:
-            self.path = Path(path).expanduser().absolute()
+            self.path = (
+                self._mirror.pull()
+                if self._mirror
+                else Path(path).expanduser().absolute()
+            )
         except (OSError, RuntimeError) as error:
             raise InputError(f"--workdir={path}: {error}") from None
+        self.name = self._mirror.url if self._mirror else str(self.path)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
 
@@ -134,7 +147,7 @@ class Workdir:
         unlike = recipes.differences(theirs, mine)
         if unlike:
             raise InputError(
-                f"--workdir={self.path} holds another run: {'; '.join(unlike)};"
+                f"--workdir={self.name} holds another run: {'; '.join(unlike)};"
                 " choose another --workdir"
             )
 
@@ -142,13 +155,15 @@ class Workdir:
     def lock(self) -> Iterator[None]:
         """Keeps other processes out of the folder, which is made if need be.
 
-        The system drops the lock when its owner ends, however it ends.
+        The system drops the lock when its owner ends, however it ends. A bucket has no
+        locks: there the folder is made to follow its copy, at last when this ends.
 
         Raises:
           InputError: naming the process that has the folder.
         """
         path = self.path / "lock"
-        with _open_locked(path) as file:
+        following = self._mirror.following() if self._mirror else nullcontext()
+        with following, _open_locked(path) as file:
             file.truncate(0)
             since = time.strftime("%Y-%m-%d %H:%M:%S%z")
             file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
@@ -159,6 +174,22 @@ class Workdir:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     self.path.rmdir()  # if nothing came of it
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether `path` is only this process's copy of the folder."""
+        return self._mirror is not None
+
+    def push(self) -> None:
+        """Sends what was written outside of `lock` to the bucket, if there is one."""
+        if self._mirror:
+            self._mirror.push()
+
+    def address(self, path: Path) -> Path | str:
+        """Where a user finds a file of the folder."""
+        if not self._mirror:
+            return path
+        return f"{self.name}/{path.relative_to(self.path).as_posix()}"
 
     def claim(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
         """Makes the folder this run's; to be called under its lock.

@@ -10,7 +10,16 @@ import ssl_vae
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
     ["errors", "distributions", "gradients", "augment", "clock", "batches", "devices"],
-    ["networks", "datasets", "labels", "config", "inputs", "feed", "processes"],
+    [
+        "networks",
+        "datasets",
+        "labels",
+        "config",
+        "inputs",
+        "feed",
+        "processes",
+        "bucket",
+    ],
     ["models", "classifiers", "workdir", "splits", "compiled", "usage"],
     ["train", "checkpoint", "evaluate", "progress", "results"],
     ["report", "plan", "trained", "fitting", "placement"],
@@ -26,6 +35,7 @@ ONE_DOOR = {
     "tensorflow_datasets": "datasets",
     "sklearn.svm": "classifiers",
     "orbax": "checkpoint",
+    "fsspec": "bucket",
     "absl.app": "main",
     "ml_collections.config_flags": "main",
     "matplotlib": "report",

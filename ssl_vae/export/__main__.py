@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 from ssl_vae.results import Results
 from ssl_vae.workdir import Workdir
 
@@ -66,24 +66,26 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input."""
+    """Exit status: 0 done, 2 bad input, 1 a bucket that cannot be written."""
     args = _parse(argv)
     chosen = [name for name in FILES if name in (args.format or FILES)]
     try:
         results = Results.of_finished_run(args.workdir)
-        folder = args.output or Workdir(args.workdir).path / "export"
+        run = Workdir(args.workdir)
+        folder = args.output or run.path / "export"
         _check_packages(chosen)
         _check_folder(folder)
         contents = _contents(args.workdir, results, chosen)
         paths = _write(folder, contents)
-    except InputError as error:
+        run.push()
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 2
     for path in paths:
-        print(path)  # noqa: T201
+        print(path if args.output else run.address(path))  # noqa: T201
     return 0
 
 

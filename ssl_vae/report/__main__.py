@@ -1,12 +1,13 @@
 """`python -m ssl_vae.report RUN...`: a run's report made anew, or runs side by side."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from ssl_vae.report import compare
@@ -46,7 +47,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str]) -> list[Path]:
+def main(argv: Sequence[str]) -> Sequence[Path | str]:
     """Writes what the arguments ask for.
 
     Returns:
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> list[Path]:
     return [path]
 
 
-def _report(run: "compare.Run", output: Path | None) -> list[Path]:
+def _report(run: "compare.Run", output: Path | None) -> Sequence[Path | str]:
     """The page of one run; beside it the card where both go into the run's folder."""
     from ssl_vae.report import card, evidence, page
 
@@ -83,7 +84,8 @@ def _report(run: "compare.Run", output: Path | None) -> list[Path]:
     if output:
         return [path]
     card.write_card(folder / "model_card.md", run.results, found)
-    return [path, folder / "model_card.md"]
+    run.workdir.push()
+    return [run.workdir.address(file) for file in (path, folder / "model_card.md")]
 
 
 def _check_output(path: Path) -> None:
@@ -98,10 +100,12 @@ def run() -> None:
     """The program: exits with 0 done, 2 bad input, 1 anything else."""
     try:
         for path in main(sys.argv[1:]):
-            sys.stdout.buffer.write(bytes(path) + b"\n")  # a name need not be text
-    except InputError as error:
+            sys.stdout.buffer.write(
+                os.fsencode(path) + b"\n"
+            )  # a name need not be text
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 from ssl_vae.report import figures, render, words
@@ -30,7 +31,7 @@ def read_run(path: str) -> Run:
     Raises:
       InputError: when there is none, naming the folder and the remedy.
     """
-    if not Path(path).is_dir():
+    if not bucket.is_url(path) and not Path(path).is_dir():
         raise InputError(f"{path}: no such folder")
     workdir = Workdir(path)
     results = Results.load(workdir.results)
