@@ -114,9 +114,11 @@ class Checkpoints:
 
     def _set_aside(self, step: int, damage: Damaged) -> None:
         logger.warning("%s; set aside as corrupt-%d", damage, step)
-        aside = self._folder / f"corrupt-{step}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self._folder / f"{step:08d}").rename(aside)
+        if jax.process_index() == 0:  # of several that have all found the damage
+            aside = self._folder / f"corrupt-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._folder / f"{step:08d}").rename(aside)
+        ocp.multihost.sync_global_processes(f"ssl_vae_set_aside_{step}")
         self._manager.reload()
 
 

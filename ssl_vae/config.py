@@ -134,7 +134,11 @@ STUDENT: dict[str, Check] = {
     field.replace("train.", "student."): check for field, check in _TRAIN.items()
 } | {"student.labeled_batch_size": _whole(1, 1_000_000)}
 # Fields that recipes and runs of before do not have, and what they mean by that.
-_LATER = {"model.dtype": "float32", "m1.model.dtype": "float32"}
+_LATER = {
+    "data.placement": "auto",
+    "model.dtype": "float32",
+    "m1.model.dtype": "float32",
+}
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.
 FEW = "few."
@@ -265,6 +269,11 @@ def validate(config: ConfigDict) -> None:
             raise InputError(f"--config.{field}: the recipe does not set it ({text})")
         if not ok(values[field]):
             raise InputError(f"--config.{field}={values[field]!r}: must be {text}")
+
+
+def value(config: ConfigDict, field: str) -> Any:
+    """A field by its dotted name; recipes of before may lack it."""
+    return (_LATER | flatten(config))[field]
 
 
 def learns_labels(config: ConfigDict) -> bool:

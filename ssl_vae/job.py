@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ssl_vae import config as recipes
 from ssl_vae import placement
 from ssl_vae.clock import Clock
 from ssl_vae.devices import data_mesh
@@ -73,7 +74,9 @@ class Job:
         Raises:
           InputError: where they are wanted on the device and do not fit.
         """
-        train_images = placement.place(plan.data, plan.recipe.data.placement)
+        train_images = placement.place(
+            plan.data, recipes.value(plan.recipe, "data.placement")
+        )
         if isinstance(train_images, OnHost):
             logger.info("data: the training images are streamed to the device")
         test_images = placement.pixels(plan.data.test_images)
