@@ -102,8 +102,6 @@ def carry_out(
 
 def _results(job: Job, command: str) -> Results | None:
     """The results of a job, on disk too; None in a process that follows another."""
-    from ssl_vae.report import save as report  # late: matplotlib, after the training
-
     plan = job.plan
     recipe, run, before = plan.recipe, plan.workdir, plan.before
     if Results.load(run.results) != before:
@@ -122,6 +120,8 @@ def _results(job: Job, command: str) -> Results | None:
         run.claim(recipe.to_dict(), plan.data.identity)
     results = before
     for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):
+        from ssl_vae.report import save as report  # late: matplotlib takes a second
+
         newest = plan.is_newest(outcome.rows[-1].labels)
         if newest:
             report.save_exhibits(
