@@ -4,7 +4,8 @@ Run card. Command: python -m ssl_vae.main --config=configs/best.py
 Fashion-MNIST, test accuracy %, inductive, mean and sd over 3 label splits:
 78.17 (1.63) / 86.56 (0.26) / 87.70 (0.40) / 89.56 (0.45) at 100 / 600 / 1000 / 3000
 labels; expected calibration error 0.092 / 0.047 / 0.032 / 0.017. 89 minutes for all of
-it on 2 CPU cores that had much other work, 1.9 GB.
+it on 2 CPU cores that had much other work, 1.9 GB; of one split 35 minutes of processor
+time.
 The student's settings were chosen on validation images, at 100 and 3000 labels. The
 recipe is for sets whose classes have the same shares among the labeled as among all.
 """
