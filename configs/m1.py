@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
         {
             "recipe": "m1",
             "seed": 42,
+            "num_seeds": 1,  # VAEs, of this seed and the next ones
             "dataset": "fashion_mnist",
             "data": {"placement": "auto"},  # or device, or stream
             "evaluate_on": "test",

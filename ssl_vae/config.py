@@ -118,6 +118,7 @@ FIELDS: dict[str, dict[str, Check]] = {
     "m1": _COMMON
     | _M1_MODEL
     | {
+        "num_seeds": _whole(1, 10_000),
         "classifier.name": _choice("svm_rbf"),
         "classifier.C": _real(0, 1e9, open_low=True),
         "classifier.standardize": _flag(),
@@ -132,10 +133,14 @@ FIELDS: dict[str, dict[str, Check]] = {
 # A recipe of m1 with a group `student` also trains a network that its SVMs teach.
 STUDENT: dict[str, Check] = {
     field.replace("train.", "student."): check for field, check in _TRAIN.items()
-} | {"student.labeled_batch_size": _whole(1, 1_000_000)}
+} | {
+    "student.labeled_batch_size": _whole(1, 1_000_000),
+    "num_seeds": (lambda v: v == 1, "1 where a network is taught by the SVMs"),
+}
 # Fields that recipes and runs of before do not have, and what they mean by that.
 _LATER = {
     "data.placement": "auto",
+    "num_seeds": 1,
     "model.dtype": "float32",
     "m1.model.dtype": "float32",
 }
@@ -271,7 +276,7 @@ def validate(config: ConfigDict) -> None:
             raise InputError(f"--config.{field}={values[field]!r}: must be {text}")
 
 
-def value(config: ConfigDict, field: str) -> Any:
+def value(config: Mapping[str, Any] | ConfigDict, field: str) -> Any:
     """A field by its dotted name; recipes of before may lack it."""
     return (_LATER | flatten(config))[field]
 

@@ -69,7 +69,8 @@ def _parts(plan: Plan) -> Iterator[Part]:
     if plan.first and not plan.first.stage.weights.exists():
         yield _m1(plan, "M1", plan.first.model, plan.first.train)
     if not recipes.learns_labels(recipe) and not plan.workdir.stage().weights.exists():
-        yield _m1(plan, "M1", recipe.model, recipe.train)
+        part = _m1(plan, "M1", recipe.model, recipe.train)
+        yield part._replace(num_runs=len(plan.seeds))
     for num_labels in plan.missing:
         if recipes.learns_labels(recipe):
             yield _m2(plan, num_labels)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from ssl_vae.models import Model, Params
 
@@ -112,14 +112,19 @@ def class_use(class_logits: np.ndarray) -> ClassUse:
     probs = np.exp(log_probs)
     num_classes = probs.shape[1]
     entropy = float(-np.mean(np.sum(probs * log_probs, axis=1)))
-    information = scipy.stats.entropy(probs.mean(axis=0)) - entropy
+    information = _entropy(probs.mean(axis=0)) - entropy
     counts = np.bincount(np.argmax(probs, axis=1), minlength=num_classes)
-    used = np.exp(scipy.stats.entropy(counts))
+    used = np.exp(_entropy(counts / len(probs)))
     return ClassUse(
         entropy,
         (counts / len(probs)).tolist(),
         bool(used < num_classes / 2 or information < 0.1 * np.log(num_classes)),
     )
+
+
+def _entropy(probs: np.ndarray) -> float:
+    """Of a distribution, nats."""
+    return float(np.sum(scipy.special.entr(probs)))
 
 
 def active_units(features: np.ndarray) -> int:

@@ -120,7 +120,7 @@ def _results(job: Job, command: str) -> Results | None:
     if job.team.leads:
         run.claim(recipe.to_dict(), plan.data.identity)
     results = before
-    for outcome in _way(recipe).train_and_measure(job, jax.random.key(recipe.seed)):
+    for outcome in _way(recipe).train_and_measure(job):
         from ssl_vae.report import save as report  # late: matplotlib takes a second
 
         newest = plan.is_newest(outcome.rows[-1].labels)

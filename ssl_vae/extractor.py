@@ -1,7 +1,9 @@
 """The M1 of a run: a VAE of all training images, which serves as feature extractor."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -11,6 +13,7 @@ from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
+from ssl_vae.train import STEPS_PER_SCAN
 from ssl_vae.workdir import Stage
 
 
@@ -24,24 +27,38 @@ class Extracted(NamedTuple):
     test_features: np.ndarray  # float32 [M, latent]
 
 
-def extract(job: Job, keys: Keys) -> Extracted | None:
+def extract(job: Job, keys: Keys) -> Iterator[Extracted]:
     """Trains the run's own M1, or reads it, and takes features of all images.
 
-    Returns:
-      None in a process that follows another, which has all further use of it.
+    Args:
+      job: What it is part of.
+      keys: Of the M1, or with a leading axis of several, trained side by side.
+
+    Yields:
+      One for each M1; none in a process that follows another, which has all further
+      use of them.
     """
-    plan, recipe = job.plan, job.plan.recipe
-    model, params = trained_m1(
-        job, plan.workdir.stage(), recipe.model, recipe.train, keys
-    )
+    stage, recipe = job.plan.workdir.stage(), job.plan.recipe
+    model, params = trained_m1(job, stage, recipe.model, recipe.train, keys)
     if not job.team.leads:
-        return None
+        return
+    if not keys.init.ndim:
+        yield _extracted(job, model, params, keys.rest)
+        return
+    for i, key in enumerate(keys.rest):
+        mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
+        yield _extracted(job, model, mine, key)
+
+
+def _extracted(job: Job, model: M1, params: Params, key: jax.Array) -> Extracted:
+    """What a trained M1 makes of a run's images."""
+    plan, recipe = job.plan, job.plan.recipe
     with job.clock.part("features"):
         vae, test_features = evaluate.vae_figures(
             model,
             params,
             job.test_images,
-            key=keys.rest,
+            key=key,
             num_samples=recipe.importance_samples,
         )
         epochs = recipe.train.num_epochs
@@ -74,16 +91,27 @@ def trained_m1(
       stage: Its folder.
       group: The recipe's group that describes it.
       settings: The recipe's group that tells how it is trained.
-      keys: Of the run.
+      keys: Of the run, or with a leading axis of several.
       title: What the progress bar calls it.
+
+    Returns:
+      The model, and weights with a leading axis if there are several runs.
     """
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
     images = job.train_images
     if model.gradient_weight:
         with job.clock.part("features"):
             images = images.seen_as(model.view)
-    examples = [images.examples(np.arange(len(job.plan.data.train_images)))]
+    rows = np.arange(len(job.plan.data.train_images))
+    examples = [images.examples(np.tile(rows, (*keys.init.shape, 1)))]
     training = Training(
-        stage, model, settings, examples, [settings.batch_size], keys, title
+        stage,
+        model,
+        settings,
+        examples,
+        [settings.batch_size],
+        keys,
+        title,
+        steps_per_scan=max(10, STEPS_PER_SCAN // keys.init.size),
     )
     return model, trained_params(job, training)

@@ -1,11 +1,13 @@
 """One way to use unlabeled images: a VAE of all of them, then an SVM on its features.
 
 The VAE learns no labels, so one serves every number of labels and every label split.
+There may be several, of as many seeds, and an SVM on the features of each: then the
+accuracies are means over them, and of all else the first stands for all.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from ssl_vae.classifiers import confidence
@@ -17,38 +19,66 @@ from ssl_vae.results import Row
 from ssl_vae.splits import first_measured
 
 
-def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
-    """Trains the VAE, fits the SVMs that are missing, and keeps one.
+class Fitted(NamedTuple):
+    """The SVMs of a VAE at a number of labels."""
+
+    accuracy: list[float]  # one a label split
+    calibration: list[dict[str, float]]
+    kept: CalibratedSVM
+    probs: np.ndarray  # [M, K], calibrated, of the test images
+
+
+def train_and_measure(job: Job) -> Iterator[Outcome]:
+    """Trains the VAEs, fits the SVMs that are missing, and keeps one.
 
     The SVM that is kept is that of the most labels of the run, first split or, in
     cross-validation, of all of them.
     """
-    plan, extracted = job.plan, extract(job, Keys.of(key))
-    if extracted is None:
+    plan = job.plan
+    first: Extracted | None = None
+    figures = []
+    fitted: dict[int, list[Fitted]] = {num_labels: [] for num_labels in plan.missing}
+    for extracted in extract(job, Keys.of_seeds(plan.seeds)):
+        first = first or extracted
+        figures.append(extracted.vae)
+        with job.clock.part("classifier"):
+            for num_labels, of_seeds in fitted.items():
+                of_seeds.append(_fit_svms(job, num_labels, extracted))
+    if first is None:
         return
-    rows = []
-    with job.clock.part("classifier"):
-        for num_labels in plan.missing:
-            new, kept, probs = _fit_svms(job, num_labels, extracted)
-            rows.append(new)
-    if plan.is_newest(rows[-1].labels):
-        kept.save(plan.workdir.path, num_labels=rows[-1].labels)
-    model, params, vae, _, test_features = extracted
-    yield Outcome(rows, model, params, vae, test_features, probs)
+    rows = [_row(job, num_labels, of_seeds) for num_labels, of_seeds in fitted.items()]
+    newest = fitted[plan.missing[-1]][0]
+    if plan.is_newest(plan.missing[-1]):
+        newest.kept.save(plan.workdir.path, num_labels=plan.missing[-1])
+    vae = figures[0] | ({"of_seeds": figures} if len(figures) > 1 else {})
+    model, params, _, _, test_features = first
+    yield Outcome(rows, model, params, vae, test_features, newest.probs)
 
 
-def _fit_svms(
-    job: Job, num_labels: int, extracted: Extracted
-) -> tuple[Row, CalibratedSVM, np.ndarray]:
-    """A row of results, the SVM that is kept, and calibrated probs of the test images.
+def _row(job: Job, num_labels: int, of_seeds: list[Fitted]) -> Row:
+    """A row of results."""
+    plan = job.plan
+    each = [fitted.accuracy for fitted in of_seeds]
+    means = np.mean(each, axis=0).tolist()
+    return Row.measured(
+        num_labels,
+        plan.recipe.classifier.name,
+        dict(zip(plan.split_seeds(num_labels), means, strict=True)),
+        protocol=plan.splits(num_labels).protocol,
+        calibration=of_seeds[0].calibration,
+        of_seeds=dict(zip(plan.seeds, each, strict=True)) if len(each) > 1 else {},
+    )
 
-    In cross-validation that SVM has all the labels, and every image's probs are those
-    of one that was not given its label.
+
+def _fit_svms(job: Job, num_labels: int, extracted: Extracted) -> Fitted:
+    """The SVMs of all label splits on the features of one VAE.
+
+    In cross-validation the one that is kept has all the labels, and every image's probs
+    are those of one that was not given its label.
     """
     plan, labels = job.plan, job.plan.data.test_labels
     splits = plan.splits(num_labels)
-    accuracy: dict[int, float] = {}
-    every_split, svms, probs, calibration = [], [], [], []
+    every_split, accuracy, svms, probs, calibration = [], [], [], [], []
     for split_seed in plan.split_seeds(num_labels):
         if job.stop():
             raise Stopped(f"in the classifiers for {num_labels} labels")
@@ -57,7 +87,7 @@ def _fit_svms(
         features = extracted.test_features[split.measured]
         scores, measured = classifier.scores(features), labels[split.measured]
         temperature = classifier.temperature
-        accuracy[split_seed] = classifier.pipeline.score(features, measured)
+        accuracy.append(classifier.pipeline.score(features, measured))
         every_split.append(split)
         svms.append(classifier)
         probs.append(confidence.class_probs(scores, temperature))
@@ -65,11 +95,5 @@ def _fit_svms(
     kept = svms[0]
     if plan.data.cross_validated:
         kept = fitted_svm(job, extracted, splits.chosen)
-    row = Row.measured(
-        num_labels,
-        plan.recipe.classifier.name,
-        accuracy,
-        protocol=splits.protocol,
-        calibration=calibration,
-    )
-    return row, kept, first_measured(every_split, probs, len(labels))
+    said = first_measured(every_split, probs, len(labels))
+    return Fitted(accuracy, calibration, kept, said)

@@ -20,7 +20,7 @@ from ssl_vae.errors import InputError
 from ssl_vae.plan import Plan
 from ssl_vae.results import Results
 from ssl_vae.sinks import OPEN, Scalars, Sink
-from ssl_vae.workdir import Stage, Workdir
+from ssl_vae.workdir import Stage
 
 logger = logging.getLogger("ssl_vae")
 
@@ -70,7 +70,7 @@ class Follower:
         """
         if not self._names:
             return
-        models = _models(stage, self._plan.workdir)
+        models = _models(stage, self._plan)
         first = stage.metrics not in self._read
         records = list(self._new_records(stage.metrics))
 
@@ -135,12 +135,13 @@ class Follower:
                 )
 
 
-def _models(stage: Stage, run: Workdir) -> list[str]:
-    """What the models of a training are called, one for each of its label splits."""
-    place = stage.path.relative_to(run.path).as_posix()
+def _models(stage: Stage, plan: Plan) -> list[str]:
+    """What the models of a training are called: by label split, or by seed."""
+    place = stage.path.relative_to(plan.workdir.path).as_posix()
     splits = re.fullmatch(r"(labels-\d+)/splits-(\d+)-(\d+)", place)
     if not splits:
-        return ["M1"]
+        several = len(plan.seeds) > 1
+        return [f"M1/seed-{seed}" for seed in plan.seeds] if several else ["M1"]
     seeds = range(int(splits[2]), int(splits[3]) + 1)
     return [f"{splits[1]}/split-{seed}" for seed in seeds]
 

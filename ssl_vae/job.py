@@ -34,6 +34,15 @@ class Keys(NamedTuple):
         """Three keys from one, which is consumed."""
         return cls(*jax.random.split(key, 3))
 
+    @classmethod
+    def of_seeds(cls, seeds: range) -> "Keys":
+        """Keys of runs of these seeds, with a leading axis if there are several."""
+        if len(seeds) == 1:
+            return cls.of(jax.random.key(seeds[0]))
+        return jax.vmap(lambda seed: cls.of(jax.random.key(seed)))(
+            np.array(seeds, np.uint32)
+        )
+
 
 @dataclass(frozen=True)
 class Job:

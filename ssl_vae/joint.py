@@ -64,13 +64,13 @@ class Trial(NamedTuple):
         return np.setdiff1d(every, self.labeled_rows(split_seed))
 
 
-def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
+def train_and_measure(job: Job) -> Iterator[Outcome]:
     """Trains and measures the missing models, one number of labels after the other.
 
     All numbers of labels share a split's keys, so that a curve over them is smooth.
     Only the process that leads measures.
     """
-    keys = Keys.of(key)
+    keys = Keys.of_seeds(job.plan.seeds)
     first = _train_first(job, job.plan.first, keys) if job.plan.first else None
     train_inputs, test_inputs = job.train_images, job.test_images
     if first:

@@ -57,6 +57,12 @@ class Plan:
         parts = self.recipe.to_dict(), self.data.identity, self.missing
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    @property
+    def seeds(self) -> range:
+        """Of the VAEs that the recipe asks for."""
+        first = self.recipe.seed
+        return range(first, first + recipes.value(self.recipe, "num_seeds"))
+
     def splits(self, num_labels: int) -> Splits:
         """Which images keep their label, and which a classifier is measured on."""
         return Splits(self.data, num_labels)
@@ -306,6 +312,8 @@ def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
     )
     if unlike:
         raise InputError(f"{flag}: trained on other images: {'; '.join(unlike)}")
+    if recipes.value(content["config"], "num_seeds") != 1:
+        raise InputError(f"{flag}: holds VAEs of several seeds; give a run of one")
     if not there.stage().weights.exists():
         raise InputError(
             f"{flag}: that run is not finished; its own command again goes on with it"

@@ -1,7 +1,7 @@
 """What a run found: results.json in memory, on disk and as a table."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -40,6 +40,10 @@ class Row:
     vae: list[dict[str, Any]] = field(default_factory=list)
     # How far the classifier's probabilities can be trusted, one dict a split seed.
     calibration: list[dict[str, float]] = field(default_factory=list)
+    # Where there are VAEs of several seeds: `test_accuracy` is the mean over them.
+    seeds: list[int] = field(default_factory=list)
+    accuracy_of_seeds: list[list[float]] = field(default_factory=list)  # [seed][split]
+    std_over_seeds: float = 0.0  # of each seed's mean over the splits
 
     @classmethod
     def measured(
@@ -51,9 +55,14 @@ class Row:
         protocol: str,
         vae: Sequence[dict[str, Any]] = (),
         calibration: Sequence[dict[str, float]] = (),
+        of_seeds: Mapping[int, Sequence[float]] | None = None,
     ) -> Self:
-        """The row of accuracies by split seed, with mean and deviation."""
+        """The row of accuracies by split seed, with mean and deviation.
+
+        `of_seeds` are the accuracies, one a split, that `accuracy` is the mean of.
+        """
         values = list(accuracy.values())
+        each = [list(row) for row in (of_seeds or {}).values()]
         return cls(
             labels=num_labels,
             classifier=classifier,
@@ -61,9 +70,12 @@ class Row:
             split_seeds=list(accuracy),
             test_accuracy=values,
             test_accuracy_mean=float(np.mean(values)),
-            test_accuracy_std=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            test_accuracy_std=_deviation(values),
             vae=list(vae),
             calibration=list(calibration),
+            seeds=list(of_seeds or ()),
+            accuracy_of_seeds=each,
+            std_over_seeds=_deviation([float(np.mean(row)) for row in each]),
         )
 
     @property
@@ -71,6 +83,11 @@ class Row:
         """Split seeds whose model has collapsed: their accuracy is not a result."""
         pairs = zip(self.split_seeds, self.vae, strict=False)
         return [seed for seed, figures in pairs if figures["collapsed"]]
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The sample deviation (n - 1), 0 of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -164,6 +181,8 @@ class Results:
         head = ["labels", "latent dim", "classifier", accuracy, "sd", "splits"]
         if any(row.protocol == "cross_validation" for row in self.results):
             head[3:] = ["cross-validated accuracy %", "sd", "folds"]
+        if several := max((len(row.seeds) for row in self.results), default=0):
+            head.append(f"sd over {several} seeds")
         known = self.dataset["sha256"] == CANONICAL_SHA256["fashion_mnist"]
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):
@@ -175,6 +194,8 @@ class Results:
                 f"{100 * row.test_accuracy_std:.2f}",
                 str(len(row.split_seeds)),
             ]
+            if several:
+                line.append(f"{100 * row.std_over_seeds:.2f}")
             reported = REPORTED.get(row.labels)
             lines.append([*line, f"{100 * reported:.2f}" if reported else "-"])
         widths = [max(map(len, column)) for column in zip(*lines, strict=False)]

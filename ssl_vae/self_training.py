@@ -37,10 +37,10 @@ class Teacher(NamedTuple):
     test_log_probs: np.ndarray  # float [M, K]
 
 
-def train_and_measure(job: Job, key: jax.Array) -> Iterator[Outcome]:
+def train_and_measure(job: Job) -> Iterator[Outcome]:
     """Trains M1, then SVMs and students for every missing number of labels in turn."""
-    keys = Keys.of(key)
-    extracted = extract(job, keys)
+    keys = Keys.of_seeds(job.plan.seeds)
+    extracted = next(extract(job, keys), None)
     for num_labels in job.plan.missing:
         yield from _outcome(job, extracted, num_labels, keys.rest)
 

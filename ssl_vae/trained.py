@@ -141,7 +141,11 @@ def _load_svm(
 ) -> Parts:
     """M1's features and an SVM; and, where the recipe has one, the SVM's student."""
     m1 = M1(shape, **recipes.model_fields(recipe.model))
-    m1_params = _weights(run.stage(), m1.init)
+    num_seeds = recipes.value(recipe, "num_seeds")
+    if num_seeds == 1:
+        m1_params = _weights(run.stage(), m1.init)
+    else:
+        m1_params = _first_weights(run.stage(), num_seeds, m1.init)
     encode = _mapped(m1.features, m1_params)
     classifier = CalibratedSVM.load(run.path, num_labels=row.labels)
     arrays = traceable.arrays_of(classifier)
@@ -231,7 +235,13 @@ def _first_of_splits(
 ) -> Params:
     """Final weights of the first of the label splits that were trained together."""
     splits = run.groups_of_splits(num_labels, 1)[0]
-    keys = jax.random.split(jax.random.key(0), len(splits))
-    weights = run.stage_of_splits(num_labels, splits).weights
-    params = checkpoint.load_weights(weights, jax.vmap(init)(keys))
+    return _first_weights(run.stage_of_splits(num_labels, splits), len(splits), init)
+
+
+def _first_weights(
+    stage: Stage, num_runs: int, init: Callable[[jax.Array], Params]
+) -> Params:
+    """Final weights of the first of some runs that were trained together."""
+    keys = jax.random.split(jax.random.key(0), num_runs)
+    params = checkpoint.load_weights(stage.weights, jax.vmap(init)(keys))
     return jax.tree.map(lambda array: array[0], params)

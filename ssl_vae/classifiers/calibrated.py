@@ -1,16 +1,20 @@
 """An SVM whose scores have become probabilities, and its two files."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from ssl_vae.classifiers import confidence, proportions, svm
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FILES = ("classifier.skops", "classifier.json")
 

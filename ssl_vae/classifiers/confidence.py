@@ -1,12 +1,15 @@
 """How sure a classifier is, and how far that can be trusted."""
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.optimize
 import scipy.special
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FOLDS = 5
 BINS = 15
@@ -28,6 +31,8 @@ def held_out_scores(
 
     None where a class has a single label.
     """
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # late
+
     folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
     if folds < 2:
         return None
@@ -70,6 +75,7 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     Source: Guo et al. 2017, "On calibration of modern neural networks",
     arXiv:1706.04599, section 4.2.
     """
+    import scipy.optimize  # late: half a second
 
     def loss(log_temperature: float) -> float:
         log_probs = scipy.special.log_softmax(scores / np.exp(log_temperature), axis=1)

@@ -6,7 +6,6 @@ equal numbers from balanced classes, that can be set right without a label.
 """
 
 import numpy as np
-import scipy.optimize
 import scipy.special
 
 
@@ -23,6 +22,7 @@ def aligning_bias(log_probs: np.ndarray, proportions: np.ndarray) -> np.ndarray:
     Source: Saerens et al. 2002, "Adjusting the outputs of a classifier to new a priori
     probabilities", Neural Computation 14; there the proportions are sought, here given.
     """
+    import scipy.optimize  # late: half a second
 
     def convex(bias: np.ndarray) -> tuple[float, np.ndarray]:
         moved = log_probs + bias

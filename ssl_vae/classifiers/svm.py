@@ -1,16 +1,21 @@
-"""A scikit-learn RBF support vector machine on feature vectors, and its safe file."""
+"""A scikit-learn RBF support vector machine on feature vectors, and its safe file.
+
+scikit-learn takes two seconds to import, so that is done where it is first used, which
+is after the training.
+"""
+
+from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import joblib
 import numpy as np
-from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from ssl_vae.errors import InputError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FACTORS = [1 / 3, 1.0, 3.0]  # of C and of gamma, tried by cross-validation
 FOLDS = 3
@@ -38,6 +43,10 @@ def fit_svm(
     Returns:
       A pipeline with `predict` and `score`.
     """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
     # Values of all pairs of classes tell more of how sure it is, see `confidence`.
     svc = SVC(kernel="rbf", C=C, gamma="scale", decision_function_shape="ovo")
     steps = [StandardScaler(), svc] if standardize else [svc]
@@ -65,6 +74,9 @@ def better_settings(
       Parameters that `pipeline` is to be set to; none where its own stand, as they do
       where a class has a single label.
     """
+    import joblib
+    from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
+
     folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
     if folds < 2:
         return {}
@@ -93,7 +105,7 @@ def better_settings(
 
 def save_svm(pipeline: Pipeline, path: Path) -> None:
     """Writes the pipeline as a skops file, which holds data and no code."""
-    import skops.io  # late: it takes half a second, and this comes after the training
+    import skops.io
 
     partial = path.with_name(path.name + ".partial")
     skops.io.dump(pipeline, partial)
@@ -106,7 +118,7 @@ def load_svm(path: Path) -> Pipeline:
     Raises:
       InputError: for a file that is damaged, too large or something else.
     """
-    import skops.io  # late: as above
+    import skops.io
 
     try:
         with zipfile.ZipFile(path) as file:

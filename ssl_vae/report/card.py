@@ -22,6 +22,7 @@ def write_card(path: Path, results: Results, found: Evidence) -> None:
         "model": words.model(results),
         "held_out": words.held_out(results),
         "splits": words.splits(results),
+        "seeds": words.seeds(results),
         "images": words.images(results),
         "protocols": words.protocols(results),
         "class_names": found["class_names"].tolist() if found else [],

@@ -60,6 +60,7 @@ def content(run: Workdir, results: Results, found: Evidence) -> Content:
         "model": words.model(results),
         "held_out": words.held_out(results),
         "splits": words.splits(results),
+        "seeds": words.seeds(results),
         "images": images_word,
         "protocols": words.protocols(results),
         "pictures_file": FILE if not found else None,

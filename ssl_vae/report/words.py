@@ -41,6 +41,20 @@ def splits(results: Results) -> str:
     return "folds" if held_out(results) == "cross-validation" else "choices"
 
 
+def seeds(results: Results) -> str:
+    """What the accuracies are means over, if the run has VAEs of several seeds."""
+    rows = [row for row in results.results if row.seeds]
+    if not rows:
+        return ""
+    first, last = rows[0].seeds[0], rows[0].seeds[-1]
+    deviations = ", ".join(f"{100 * row.std_over_seeds:.2f}" for row in rows)
+    return (
+        f"Each accuracy is the mean over {len(rows[0].seeds)} VAEs, of the seeds"
+        f" {first} to {last}, which differ by a standard deviation of {deviations}"
+        " points; all else is of the first."
+    )
+
+
 def protocols(results: Results) -> dict[str, str]:
     """The protocols of a run's rows, and what each means, if it is known."""
     names = dict.fromkeys(row.protocol for row in results.results)
