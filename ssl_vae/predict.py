@@ -18,6 +18,7 @@ from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import picture
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
+from ssl_vae.usage import Parser
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 
@@ -33,13 +34,8 @@ ASPECT = 0.02  # by so much the ratio of an image's sides may differ
 Record = dict[str, Any]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 1 when some images could not be decoded."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-    )
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument(
         "--workdir", required=True, metavar="RUN", help="folder of the finished run"
     )
@@ -56,12 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="IMAGE",
         help="PNG or JPEG file, or folder of them",
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input, 1 when some images could not be decoded."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
     skipped: list[str] = []
     keep_compiled()
     try:
+        args = _parse(argv)
         results = Results.of_finished_run(args.workdir)
         shape = tuple(results.dataset["image_shape"])
         files, num_resized = fitting(find(args.paths), shape, skipped)

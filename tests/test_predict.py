@@ -17,6 +17,7 @@ import ssl_vae
 from ssl_vae import datasets, predict
 from ssl_vae.datasets import class_folders, picture
 from ssl_vae.errors import InputError
+from ssl_vae.export import __main__ as export
 from ssl_vae.results import Results
 
 
@@ -154,6 +155,22 @@ def test_a_file_name_that_is_not_utf_8_is_written_as_it_is(m1_run, photos):
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(name + b"  ")
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "message"),
+    [
+        (predict, [], "the following arguments are required: --workdir, IMAGE"),
+        (predict, ["--workdir=run", "--format=xml", "a.png"], "--format: invalid"),
+        (export, ["--nope", "--workdir=run"], "unrecognized arguments: --nope"),
+    ],
+)
+def test_a_mistyped_argument_is_one_line(module, args, message, capsys):
+    assert module.main(args) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert error.startswith("error: ") and message in error
+    assert error.endswith(f"; see {module.PROGRAM} --help\n")
 
 
 def test_images_that_it_cannot_be_meant_for_are_refused_by_name(m1_run, photos, capsys):

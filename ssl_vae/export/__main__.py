@@ -11,6 +11,7 @@ from typing import Any
 
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.results import Results
+from ssl_vae.usage import Parser
 from ssl_vae.workdir import Workdir
 
 # JAX takes seconds to import: only after all checks.
@@ -42,11 +43,7 @@ NEEDED = {"safetensors": "safetensors", "jax": "flatbuffers", "onnx": "onnx"}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-    )
+    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument(
         "--workdir", required=True, metavar="RUN", help="folder of the finished run"
     )
@@ -67,9 +64,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 1 a bucket that cannot be written."""
-    args = _parse(argv)
-    chosen = [name for name in FILES if name in (args.format or FILES)]
     try:
+        args = _parse(argv)
+        chosen = [name for name in FILES if name in (args.format or FILES)]
         results = Results.of_finished_run(args.workdir)
         run = Workdir(args.workdir)
         folder = args.output or run.path / "export"
