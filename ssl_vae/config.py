@@ -1,152 +1,17 @@
 """Recipes: Python files with a `get_config()`. Finding, checking and comparing them."""
 
 import difflib
-import re
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from ssl_vae import fields
 from ssl_vae.errors import InputError
+from ssl_vae.fields import LATER
 
-Check = tuple[Callable[[Any], bool], str]
-
-
-def _whole(low: int, high: int) -> Check:
-    def ok(value: Any) -> bool:
-        return type(value) is int and low <= value <= high
-
-    return ok, f"a whole number from {low} to {high}"
-
-
-def _real(low: float, high: float, *, open_low: bool = False) -> Check:
-    def ok(value: Any) -> bool:
-        if type(value) not in (int, float) or not low <= value <= high:
-            return False
-        return not (open_low and value == low)
-
-    return ok, f"a number {'above' if open_low else 'from'} {low:g} and up to {high:g}"
-
-
-def _choice(*values: Any) -> Check:
-    return (lambda v: v in values), " or ".join(repr(v) for v in values)
-
-
-def _several(low: int, high: int) -> Check:
-    def ok(value: Any) -> bool:
-        of_kind = isinstance(value, tuple) and 0 < len(value) <= 100
-        return of_kind and all(type(v) is int and low <= v <= high for v in value)
-
-    return ok, f"a tuple of whole numbers from {low} to {high}, such as (600, 600)"
-
-
-def _labels() -> Check:
-    # The data set says which numbers will do, and what is usual where there are none.
-    def ok(value: Any) -> bool:
-        of_kind = isinstance(value, tuple) and len(value) <= 100
-        return of_kind and all(type(v) is int for v in value)
-
-    return ok, "whole numbers, such as --labels=100,600"
-
-
-def _flag() -> Check:
-    return (lambda v: type(v) is bool), "True or False"
-
-
-def _name() -> Check:
-    def ok(value: Any) -> bool:
-        return (
-            isinstance(value, str) and re.fullmatch(r"[\w-]+", value, re.A) is not None
-        )
-
-    return ok, "a name of letters, digits, '-' and '_'"
-
-
-def _dataset() -> Check:
-    def ok(value: Any) -> bool:
-        own = r"[\w-]+|(folder|npz):.+|tfds:[\w/.:-]+"
-        return isinstance(value, str) and re.fullmatch(own, value, re.A) is not None
-
-    return ok, (
-        "a name such as fashion_mnist or digits, or data of your own: folder:DIR or"
-        " npz:FILE, or tfds:NAME"
-    )
-
-
-def _text() -> Check:
-    return (lambda v: isinstance(v, str)), "text"
-
-
-_TRAIN: dict[str, Check] = {
-    "train.num_epochs": _whole(1, 1_000_000),
-    "train.batch_size": _whole(1, 1_000_000),
-    "train.learning_rate": _real(0, 10, open_low=True),
-    "train.schedule": _choice("constant", "cosine"),
-    "train.checkpoint_every": _whole(1, 1_000_000),
-}
-_COMMON: dict[str, Check] = {
-    "recipe": _name(),
-    "seed": _whole(0, 2**31 - 1),
-    "dataset": _dataset(),
-    "data.placement": _choice("auto", "device", "stream"),
-    "evaluate_on": _choice("test", "validation"),
-    "labels": _labels(),
-    "num_splits": _whole(1, 10_000),
-    "importance_samples": _whole(1, 1_000_000),
-    "model.latent_dim": _whole(1, 10_000),
-    "model.hidden": _several(1, 100_000),
-} | _TRAIN
-_M1_MODEL: dict[str, Check] = {
-    "model.name": _choice("m1"),
-    "model.latent_dim": _whole(1, 10_000),
-    "model.hidden": _several(1, 100_000),
-    "model.kl_weight": _real(0, 1000),
-    "model.gradient_weight": _real(0, 1000),
-    "model.dtype": _choice("float32", "bfloat16"),
-}
-_M2: dict[str, Check] = {
-    "model.alpha": _real(0, 1e6),
-    "train.labeled_batch_size": _whole(1, 1_000_000),
-    "train.warmup_epochs": _whole(0, 1_000_000),
-}
-# Every field of a recipe, with what it may hold, by the name of its model. Training of
-# M2 and its kin depends on the labels: they alone have `train.labeled_batch_size`. A
-# group `m1` tells how the first of two models is trained.
-FIELDS: dict[str, dict[str, Check]] = {
-    "m1": _COMMON
-    | _M1_MODEL
-    | {
-        "num_seeds": _whole(1, 10_000),
-        "classifier.name": _choice("svm_rbf"),
-        "classifier.C": _real(0, 1e9, open_low=True),
-        "classifier.standardize": _flag(),
-        "classifier.cross_validate": _flag(),
-    },
-    "m2": _COMMON | _M2 | {"model.name": _choice("m2")},
-    "m1_m2": _COMMON
-    | _M2
-    | {"model.name": _choice("m1_m2"), "m1_workdir": _text()}
-    | {f"m1.{field}": check for field, check in (_M1_MODEL | _TRAIN).items()},
-}
-# A recipe of m1 with a group `student` also trains a network that its SVMs teach.
-STUDENT: dict[str, Check] = {
-    field.replace("train.", "student."): check for field, check in _TRAIN.items()
-} | {
-    "student.labeled_batch_size": _whole(1, 1_000_000),
-    "num_seeds": (lambda v: v == 1, "1 where a network is taught by the SVMs"),
-}
-# Fields that recipes and runs of before do not have, and what they mean by that.
-_LATER = {
-    "data.placement": "auto",
-    "num_seeds": 1,
-    "model.dtype": "float32",
-    "m1.model.dtype": "float32",
-}
-# A group `few` changes fields of the groups model and train where there are at most
-# `few.labels` labels.
-FEW = "few."
 # Which rows a run's results have, how well its models are measured, and where the
 # images are kept meanwhile: these fields do not change what is trained.
 ROW_FIELDS = ("labels", "num_splits", "importance_samples", "data.placement")
@@ -251,25 +116,17 @@ def validate(config: ConfigDict) -> None:
     """
     flat = flatten(config)
     name = flat.get("model.name")
-    if name not in FIELDS:
+    if name not in fields.FIELDS:
         given = f"={name!r}" if name else ": the recipe does not set it"
-        raise InputError(f"--config.model.name{given}: must be {' or '.join(FIELDS)}")
-    fields = FIELDS[name]
-    if "student" in config and name == "m1":
-        fields = fields | STUDENT
-    if "few" in config and learns_labels(config):
-        may_change = {
-            FEW + field: check
-            for field, check in fields.items()
-            if field.startswith(("model.", "train.")) and field != "model.name"
-        }
-        fields = fields | {f: c for f, c in may_change.items() if f in flat}
-        fields[FEW + "labels"] = _whole(0, 1_000_000_000)
+        raise InputError(
+            f"--config.model.name{given}: must be {' or '.join(fields.FIELDS)}"
+        )
+    checks = fields.of_recipe(flat)
     for field in flat:
-        if field not in fields:
-            raise InputError(f"--config.{field}: no such field{nearest(field, fields)}")
-    values = _LATER | flat
-    for field, (ok, text) in fields.items():
+        if field not in checks:
+            raise InputError(f"--config.{field}: no such field{nearest(field, checks)}")
+    values = LATER | flat
+    for field, (ok, text) in checks.items():
         if field not in values:
             raise InputError(f"--config.{field}: the recipe does not set it ({text})")
         if not ok(values[field]):
@@ -278,7 +135,7 @@ def validate(config: ConfigDict) -> None:
 
 def value(config: Mapping[str, Any] | ConfigDict, field: str) -> Any:
     """A field by its dotted name; recipes of before may lack it."""
-    return (_LATER | flatten(config))[field]
+    return (LATER | flatten(config))[field]
 
 
 def learns_labels(config: ConfigDict) -> bool:
@@ -297,8 +154,8 @@ def m1_fields(config: Any) -> dict[str, Any] | None:
     if not isinstance(group, Mapping):
         return None
     model = {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
-    checks = {f.removeprefix("model."): check for f, check in _M1_MODEL.items()}
-    model = {"dtype": _LATER["model.dtype"]} | model
+    checks = {f.removeprefix("model."): check for f, check in fields.M1_MODEL.items()}
+    model = {"dtype": LATER["model.dtype"]} | model
     if model.keys() != checks.keys():
         return None
     return model if all(checks[k][0](v) for k, v in model.items()) else None
@@ -327,10 +184,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         {name.removeprefix("config."): value for name, value in flatten(run).items()}
         for run in (old, new)
     )
-    fields = sorted(before.keys() | now.keys())
     values = {
-        field: [run.get(field, _LATER.get(field, "absent")) for run in (before, now)]
-        for field in fields
+        field: [run.get(field, LATER.get(field, "absent")) for run in (before, now)]
+        for field in sorted(before.keys() | now.keys())
         if field not in ROW_FIELDS + _SAID_BY_DIGEST
     }
     return [

@@ -30,7 +30,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from ssl_vae import config, fitting, semisupervised
+from ssl_vae import fields, fitting, semisupervised
 from ssl_vae.classifiers import confidence
 from ssl_vae.errors import InputError
 from ssl_vae.fitting import Schedule
@@ -53,7 +53,7 @@ MAX_BYTES = 4 * 2**30  # of a saved estimator, unpacked
 _FIELDS = {
     field.rsplit(".", 1)[-1]: check
     for recipe in ("m1", "m2")
-    for field, check in config.FIELDS[recipe].items()
+    for field, check in fields.FIELDS[recipe].items()
 }
 
 

@@ -18,6 +18,7 @@ import optax
 from ssl_vae import devices, evaluate, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import InputError
+from ssl_vae.finite import NotFinite
 from ssl_vae.models import M1, M1M2, M2, Model, Params, Student
 
 ROWS = 256
@@ -102,7 +103,7 @@ def train_params(
     try:
         for now, _ in train.fit(advance, state, num_steps=num_steps):
             state = now
-    except train.NotFinite as fault:
+    except NotFinite as fault:
         raise InputError(
             f"learning_rate={schedule.learning_rate}: {fault}; try less"
         ) from None

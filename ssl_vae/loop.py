@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ssl_vae import checkpoint, devices, train
 from ssl_vae.batches import Examples, Streamed, steps_per_epoch
 from ssl_vae.errors import RunError, Stopped
+from ssl_vae.finite import NotFinite
 from ssl_vae.job import Job, Keys
 from ssl_vae.models import Model, Params, Student
 from ssl_vae.progress import Progress
@@ -161,7 +162,7 @@ def _diverging(training: Training) -> Iterator[None]:
     """Tells the user what a number that is not finite means, and what to do."""
     try:
         yield
-    except train.NotFinite as fault:
+    except NotFinite as fault:
         raise Diverged(
             f"{training.title}: {fault}; most likely its learning_rate,"
             f" {training.settings.learning_rate:g}, is too large: try a smaller one in"

@@ -22,6 +22,7 @@ from ssl_vae import follow, usage
 from ssl_vae.clock import Clock
 from ssl_vae.compiled import keep_compiled
 from ssl_vae.errors import InputError, RunError, Stopped
+from ssl_vae.fields import FEW
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
 
@@ -134,7 +135,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         FLAGS.config.dataset = FLAGS.dataset
     fields = recipes.flatten(FLAGS.config)
     for name in given:  # what the user says holds for few labels too
-        few = recipes.FEW + name
+        few = FEW + name
         if few in fields and few not in given:
             FLAGS.config.update_from_flattened_dict({few: fields[name]})
     return rest

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ssl_vae import devices, feed
+from ssl_vae import devices, feed, finite
 from ssl_vae.batches import (
     Block,
     Examples,
@@ -45,18 +45,6 @@ class TrainState(NamedTuple):
 Advance = Callable[[TrainState], tuple[TrainState, Metrics]]
 
 
-class NotFinite(ArithmeticError):
-    """Training met a number that is NaN or infinite; says what and at which step."""
-
-
-class Finite(NamedTuple):
-    """How far the numbers of a part of an epoch are finite."""
-
-    # int32 [n], of the loss and each of `_vectors`: steps before the first bad one
-    steps: jax.Array
-    state: jax.Array  # bool [m]: whether each array of the state ends sound
-
-
 @lru_cache(maxsize=32)  # one object for one rule: `compile_steps` shares by identity
 def adam(
     learning_rate: float, *, decay_steps: int | None
@@ -82,7 +70,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step, pure. The step's own key is folded from the run's `key`.
 
-    The metrics have an entry "finite": whether the loss and each of `_vectors` is.
+    The metrics have an entry "finite": see `finite.of_step`.
     """
     key = jax.random.fold_in(key, state.step)
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -90,35 +78,8 @@ def train_step(
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = metrics | {"finite": _finite({"loss": loss} | _vectors(grads))}
+    metrics = metrics | {"finite": finite.of_step(loss, grads)}
     return TrainState(state.step + 1, params, opt_state), metrics
-
-
-def _vectors(params: Any, several: int = 0) -> dict[str, Any]:
-    """By name, the arrays whose gradients every step looks at.
-
-    A look at those of the matrices too would make a step 6 % slower. What is not finite
-    there mostly is not in the same layer's bias either; what slips through is seen in
-    the state at the end of the part.
-
-    Args:
-      params: Parameters or their gradients.
-      several: 1 if there is a leading axis, of runs.
-    """
-    named = _by_name(params)
-    return {name: array for name, array in named.items() if array.ndim < 2 + several}
-
-
-def _by_name(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree by their path, such as "params/encoder/bias"."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _finite(arrays: dict[str, Any]) -> jax.Array:
-    return jnp.stack([jnp.isfinite(array).all() for array in arrays.values()])
 
 
 def train_steps(
@@ -146,7 +107,7 @@ def train_steps(
 
     Returns:
       The state after the last step, and the metrics averaged over the steps, but for
-      the entry "finite", which is a `Finite`.
+      the entry "finite", which is a `finite.Finite`.
     """
     key_sets, key_noise = split_key(key, len(examples))
     first, *rest = examples
@@ -165,11 +126,9 @@ def train_steps(
         return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx)
 
     state, metrics = jax.lax.scan(step, state, batches)
-    sound = metrics.pop("finite")  # bool [num_steps, n]
-    until = jnp.where(sound.all(axis=0), num_steps, jnp.argmin(sound, axis=0))
-    finite = Finite(until.astype(jnp.int32), _finite(_by_name(state)))
+    found = finite.of_steps(metrics.pop("finite"), state)
     means = jax.tree.map(lambda metric: jnp.mean(metric, axis=0), metrics)
-    return state, means | {"finite": finite}
+    return state, means | {"finite": found}
 
 
 def check_batch_sizes(
@@ -347,32 +306,16 @@ def fit(
       scalars, or one a run if there are several.
 
     Raises:
-      NotFinite: after the part with the first NaN or infinity, which is not yielded.
+      finite.NotFinite: after the part with the first one, which is not yielded.
     """
     while (before := steps_done(state)) < num_steps:
         state, metrics = advance(state)
         metrics = jax.device_get(metrics)
-        _check_finite(state, metrics.pop("finite"), before)
+        done = range(before, steps_done(state))
+        finite.check(metrics.pop("finite"), state, state.params, done)
         for name, metric in metrics.items():
             if not np.isfinite(metric).all():
-                raise NotFinite(f"{name} is not finite by step {steps_done(state)}")
+                raise finite.NotFinite(
+                    f"{name} is not finite by step {steps_done(state)}"
+                )
         yield state, metrics
-
-
-def _check_finite(state: TrainState, finite: Finite, before: int) -> None:
-    """Refuses a part of an epoch, after `before` steps, with a number that is not.
-
-    Raises:
-      NotFinite: naming the first array, and the step where it is known.
-    """
-    last, several = steps_done(state), state.step.ndim
-    steps = finite.steps.reshape(-1, finite.steps.shape[-1]).min(axis=0)
-    if (first := int(steps.min())) < last - before:
-        vectors = _vectors(state.params, several)
-        names = ["the loss", *(f"the gradient of {name}" for name in vectors)]
-        name = names[int(np.argmin(steps))]
-        raise NotFinite(f"{name} is not finite at step {before + first + 1}")
-    sound = finite.state.reshape(-1, finite.state.shape[-1]).all(axis=0)
-    for name, well in zip(_by_name(state), sound, strict=True):
-        if not well:
-            raise NotFinite(f"{name} is not finite by step {last}")

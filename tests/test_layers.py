@@ -9,7 +9,17 @@ import ssl_vae
 
 PACKAGE = Path(ssl_vae.__file__).parent
 FLOORS = [
-    ["errors", "distributions", "gradients", "augment", "clock", "batches", "devices"],
+    [
+        "errors",
+        "distributions",
+        "gradients",
+        "augment",
+        "clock",
+        "batches",
+        "devices",
+        "fields",
+        "finite",
+    ],
     [
         "networks",
         "datasets",

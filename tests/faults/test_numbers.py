@@ -11,6 +11,7 @@ from ssl_vae import devices, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import RunError
 from ssl_vae.experiment import Diverged, run_experiment
+from ssl_vae.finite import NotFinite
 from ssl_vae.results import Results
 
 
@@ -82,7 +83,7 @@ def test_the_first_bad_array_and_its_step_are_named(poison, step, message, sever
         state, metrics = next(states)
         assert train.steps_done(state) == 4
         assert list(metrics) == ["loss"]
-        with pytest.raises(train.NotFinite) as error:
+        with pytest.raises(NotFinite) as error:
             next(states)
         assert str(error.value) == message
 
@@ -96,7 +97,7 @@ def test_a_metric_that_is_not_finite_stops_the_run():
         total, _ = loss_with("")(params, batch, key=key, step=step)
         return total, {"loss": total, "kl": jnp.where(step == 5, jnp.nan, total)}
 
-    with pytest.raises(train.NotFinite, match="kl is not finite by step 8"):
+    with pytest.raises(NotFinite, match="kl is not finite by step 8"):
         list(fitted(loss))
 
 
