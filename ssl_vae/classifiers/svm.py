@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FACTORS = [1 / 3, 1.0, 3.0]  # of C and of gamma, tried by cross-validation
 FOLDS = 3
+MOST_REPEATS = 20
 MAX_BYTES = 1 << 30  # of a file of `save_svm`, unpacked
 
 
@@ -82,7 +83,7 @@ def better_settings(
         return {}
     scaled = pipeline[:-1].fit_transform(features) if len(pipeline) > 1 else features
     scale = 1 / (scaled.shape[1] * scaled.var() + 1e-12)
-    repeats = max(2, 1000 // len(labels))
+    repeats = min(max(2, 1000 // len(labels)), MOST_REPEATS)
     search = GridSearchCV(
         pipeline,
         {
