@@ -25,6 +25,7 @@ from ssl_vae.placement import labeled_examples
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
 
+FIGURES = 2**31  # above the seed of any split
 STEPS_PER_SCAN = 20  # a step is several splits'
 
 
@@ -40,7 +41,9 @@ class Teacher(NamedTuple):
 def train_and_measure(job: Job) -> Iterator[Outcome]:
     """Trains M1, then SVMs and students for every missing number of labels in turn."""
     keys = Keys.of_seeds(job.plan.seeds)
-    extracted = next(extract(job, keys), None)
+    # Folded from `rest` are the students' keys, one a label split; not so these draws.
+    of_figures = jax.random.fold_in(keys.rest, FIGURES)
+    extracted = next(extract(job, keys._replace(rest=of_figures)), None)
     for num_labels in job.plan.missing:
         yield from _outcome(job, extracted, num_labels, keys.rest)
 

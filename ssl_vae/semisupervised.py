@@ -95,13 +95,13 @@ def _fit_best(
     x: np.ndarray, labels: np.ndarray, settings: Settings, key: jax.Array
 ) -> Found:
     """M1 and an SVM, whose guesses about all images teach a convolutional network."""
+    known, schedule = np.flatnonzero(labels >= 0), settings.schedule
+    labeled = _part_of_batch(schedule.batch_size, 4)
     key_m1, key_student = jax.random.split(key)
     found = _fit_svm(x, labels, settings, key_m1)
-    known, schedule = np.flatnonzero(labels >= 0), settings.schedule
     shares, of_all = np.bincount(labels[known]) / len(known), features(found, x)
     teacher = _teacher(found | {"bias": np.zeros(len(shares))}).aligned(of_all, shares)
     guesses = teacher.log_probs(of_all).astype(np.float32)
-    labeled = _part_of_batch(schedule.batch_size, 4)
     every = ExampleSet((x, guesses), np.arange(len(x)), schedule.batch_size - labeled)
     few = ExampleSet((x, labels), known, labeled)
     num_steps = schedule.num_epochs * every.num_batches
@@ -141,6 +141,7 @@ def _fit_m1_m2(
     x: np.ndarray, labels: np.ndarray, settings: Settings, key: jax.Array
 ) -> Found:
     """M1 of all images, then M2 of its latent variable and the classes."""
+    _part_of_batch(settings.schedule.batch_size, 2)  # or raises, before M1 is trained
     key_m1, key_m2 = jax.random.split(key)
     found = train_m1(x, settings.m1, settings.schedule, key_m1)
     mean, logvar = _posterior(found, x)

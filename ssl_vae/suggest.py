@@ -7,9 +7,12 @@ import numpy as np
 
 from ssl_vae import trained
 from ssl_vae.classifiers.queries import most_useful
+from ssl_vae.datasets import Images
 from ssl_vae.plan import Plan
-from ssl_vae.report.pictures import contact_sheet
+from ssl_vae.report import pictures
 from ssl_vae.workdir import Workdir
+
+AT_A_TIME = 20_000  # images
 
 
 def write_suggestions(plan: Plan, num: int) -> str:
@@ -32,9 +35,8 @@ def write_suggestions(plan: Plan, num: int) -> str:
     rows = np.setdiff1d(np.arange(len(data.train_labels)), known)
     if not len(rows):
         return "no image to label next: the run has learned every label there is"
-    images = data.train_images[rows]
-    log_probs = classifier.predict_log_proba(images)
-    chosen = most_useful(log_probs, classifier.features(images), num)
+    log_probs, features = _looked_at(classifier, data.train_images, rows)
+    chosen = most_useful(log_probs, features, num)
     probs = np.exp(log_probs[chosen])
     names = classifier.class_names
     table, captions = [], []
@@ -52,10 +54,24 @@ def write_suggestions(plan: Plan, num: int) -> str:
         )
     _write(plan.workdir, table)
     sheet = plan.workdir.path / "suggestions.png"
-    contact_sheet(images[chosen], captions).savefig(sheet)
+    pictures.save(
+        pictures.contact_sheet(data.train_images[rows[chosen]], captions), sheet
+    )
     plan.workdir.push()
     paths = map(plan.workdir.address, (sheet.with_suffix(".csv"), sheet))
     return f"{len(chosen)} images to label next: {', '.join(map(str, paths))}"
+
+
+def _looked_at(
+    classifier: trained.TrainedClassifier, images: Images, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log probabilities and features of some rows; of few at a time, for memory."""
+    parts = []
+    for some in np.array_split(rows, -(-len(rows) // AT_A_TIME)):
+        taken = images[some]
+        parts.append((classifier.predict_log_proba(taken), classifier.features(taken)))
+    log_probs, features = zip(*parts, strict=True)
+    return np.concatenate(log_probs), np.concatenate(features)
 
 
 def _write(run: Workdir, table: list[dict[str, str]]) -> None:

@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
+from ssl_vae import fitting
 from ssl_vae.errors import InputError
 from ssl_vae.estimators import SemiSupervisedVAEClassifier, VAEFeatures, load
 from ssl_vae.semisupervised import WAYS
@@ -238,6 +239,16 @@ def test_parameters_that_will_not_do_get_a_clear_line(images, parameters, messag
     classifier = clone(CLASSIFIER).set_params(**parameters)
     with pytest.raises(InputError, match=re.escape(message)):
         classifier.fit(images[0] * 1.0, images[1])
+
+
+@pytest.mark.parametrize("model", ["m1_m2", "best"])
+def test_a_batch_without_room_is_refused_before_m1_is_trained(
+    images, model, monkeypatch
+):
+    monkeypatch.setattr(fitting, "train_params", lambda *_, **__: pytest.fail("M1"))
+    classifier = clone(CLASSIFIER).set_params(model=model, batch_size=1)
+    with pytest.raises(InputError, match="batch_size=1: needs room"):
+        classifier.fit(images[0], images[1])
 
 
 @pytest.mark.parametrize("needs", [{"model": "best"}, {"gradient_weight": 1.0}])

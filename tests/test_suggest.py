@@ -8,7 +8,7 @@ from PIL import Image
 
 import ssl_vae
 from ssl_vae import config as recipes
-from ssl_vae import datasets
+from ssl_vae import datasets, suggest
 from ssl_vae.classifiers.queries import most_useful
 from ssl_vae.experiment import run_experiment
 from ssl_vae.plan import make_plan
@@ -91,3 +91,26 @@ def test_the_named_images_are_among_those_it_is_least_sure_of(plan):
     sure = two[:, 1] - two[:, 0]
     mine = sure[np.isin(data.train_sources, named)]
     assert mine.max() < np.quantile(sure, 0.4)  # 120 candidates of 400 images
+
+
+def test_few_images_are_looked_at_at_a_time(plan, monkeypatch):
+    classifier, images = ssl_vae.load(plan.workdir.path), plan.data.train_images
+    at_once = suggest._looked_at(classifier, images, np.arange(7, 200))
+    monkeypatch.setattr(suggest, "AT_A_TIME", 50)
+    sizes = []
+    monkeypatch.setattr(
+        type(classifier),
+        "predict_log_proba",
+        lambda self, some: (
+            sizes.append(len(some)) or self.log_probs(self._pixels(some))
+        ),
+    )
+    in_parts = suggest._looked_at(classifier, images, np.arange(7, 200))
+    assert max(sizes) <= 50 and sum(sizes) == 193
+    for mine, theirs in zip(in_parts, at_once, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_nothing_unfinished_is_left_in_the_folder(plan):
+    write_suggestions(plan, 12)
+    assert not list(plan.workdir.path.glob("*.partial"))

@@ -5,7 +5,7 @@ from the four IDX files or from Debian's package.
 """
 
 from ssl_vae.datasets.cache import cache_dir
-from ssl_vae.datasets.dataset import Dataset
+from ssl_vae.datasets.dataset import Dataset, Images
 from ssl_vae.datasets.sources import load
 
-__all__ = ["Dataset", "cache_dir", "load"]
+__all__ = ["Dataset", "Images", "cache_dir", "load"]

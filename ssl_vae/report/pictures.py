@@ -31,7 +31,14 @@ def save_pictures(folder: Path, evidence: Evidence) -> None:
     for draw, part in needs.items():
         if part in evidence:
             with attempt(f"{draw.__name__}.png"):
-                draw(evidence).savefig(folder / f"{draw.__name__}.png")
+                save(draw(evidence), folder / f"{draw.__name__}.png")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG file in one rename."""
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png")
+    partial.replace(path)
 
 
 def _grid(pictures: np.ndarray, column_names: Sequence[str]) -> tuple[Figure, Any]:
