@@ -1,7 +1,8 @@
 """What all tests share: strict JAX, folders of their own, a small data set, runs."""
 
-import functools
+import fcntl
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -97,16 +98,24 @@ def small_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(small_data, tmp_path_factory):
-    """Finished runs by recipe, a name in OWN: trained once, and only to be read."""
+    """Finished runs by recipe, a name in OWN: trained once, and only to be read.
+
+    The second worker that asks waits for the first, and finds the run finished.
+    """
     from ssl_vae import config as recipes
     from ssl_vae.experiment import run_experiment
 
-    @functools.cache
+    everyone = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one folder for all workers
+        everyone = everyone.parent
+
     def run(name: str) -> Path:
         config = recipes.load(recipes.recipe_path(name))
         config.update_from_flattened_dict(SMALL | OWN[name])
-        workdir = tmp_path_factory.mktemp(name)
-        run_experiment(config, workdir, data_dir=small_data)
+        workdir = everyone / f"finished-{name}"
+        with workdir.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run_experiment(config, workdir, data_dir=small_data)
         return workdir
 
     return run

@@ -285,7 +285,7 @@ def test_another_recipe_in_the_same_workdir_is_refused(finished, small_data):
 @pytest.mark.skipif(not REAL_DATA, reason="SSL_VAE_DATA_DIR is not set")
 def test_two_epochs_on_fashion_mnist_reach_their_accuracy(tmp_path):
     config = recipes.load(recipes.recipe_path("m1_quick"))
-    config.labels, config.train.num_epochs = (600,), 2
+    config.labels, config.num_splits, config.train.num_epochs = (600,), 3, 2
     results = run_experiment(config, tmp_path, data_dir=REAL_DATA)
     row = results.row(600)
     assert row is not None

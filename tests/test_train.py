@@ -1,3 +1,6 @@
+import functools
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,23 +186,25 @@ def several(images, labels, splits, one_by_one):
         Examples(images, rows[:, 10:]),
         Examples((images, labels), rows[:, :10]),
     ]
-    steps = train.for_each_run(
-        lambda state, examples, key: train.train_steps(
-            state,
-            examples,
-            key,
-            num_steps=3,
-            batch_sizes=[8, 4],
-            loss_fn=labeled_loss,
-            tx=TX,
-            mesh=devices.data_mesh(),
-        ),
-        one_by_one=one_by_one,
-    )
+    steps = compiled_for_several(one_by_one)
     state = jax.vmap(lambda k: train.init_state(MODEL.init(k), TX))(keys)
     for _ in range(2):
-        state, metrics = jax.jit(steps)(state, examples, keys)
+        state, metrics = steps(state, examples, keys)
     return state, metrics
+
+
+@functools.cache
+def compiled_for_several(one_by_one):
+    """Three steps of several runs: compiled once for all tests."""
+    steps = partial(
+        train.train_steps,
+        num_steps=3,
+        batch_sizes=[8, 4],
+        loss_fn=labeled_loss,
+        tx=TX,
+        mesh=devices.data_mesh(),
+    )
+    return jax.jit(train.for_each_run(steps, one_by_one=one_by_one))
 
 
 @pytest.mark.parametrize("one_by_one", [True, False], ids=["map", "vmap"])
