@@ -6,8 +6,8 @@
 Networks, epochs and learning rate are those of the recipe, held-out training images
 stand in for the test images, and the SVM has C=2 and gamma="scale". All but the first
 row know nothing of gradients unless they say so, and have KL weight 1. Features are the
-posterior means; those of "hidden layer" are the activations of the encoder's last hidden
-layer, and "both" has them side by side.
+posterior means; "hidden layer" are the activations of the last one of the encoder,
+and "both" the two side by side.
 """
 
 import argparse
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--num_splits", type=two_or_more, default=10)
     parser.add_argument(
-        "--row", action="append", choices=ROWS, help="may be repeated; default all"
+        "--row", action="append", choices=ROWS, metavar="NAME", help="may be repeated"
     )
     flags = parser.parse_args()
     try:

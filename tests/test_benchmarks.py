@@ -138,3 +138,104 @@ def test_the_hidden_layer_is_what_the_heads_are_linear_in(params, x):
     head = params["encoder"]["mean"]
     means = hidden_layer(model, params, x) @ head["kernel"] + head["bias"][None]
     np.testing.assert_allclose(means, model.features(params, x), atol=1e-6)
+
+
+@pytest.fixture
+def given():
+    """Two clouds of points, one of them larger, and some points between the two."""
+    from unlabeled import Given
+
+    rng = np.random.default_rng(0)
+    clouds = [rng.normal(center, 1, (n, 2)) for center, n in ((0, 25), (4, 15), (2, 6))]
+    train = np.concatenate(clouds)
+    return Given.of(train, np.array([[0.0, 0.0], [4.0, 4.0]]), num_neighbors=4)
+
+
+KNOWN, ONE_HOT = np.array([0, 3, 30]), np.eye(2)[[0, 0, 1]]
+
+
+def dense_laplacian(given):
+    weights = given.graph.toarray()
+    return np.diag(weights.sum(axis=1)) - weights
+
+
+def test_the_graph_is_symmetric_without_loops_and_joins_the_nearest(given):
+    weights = given.graph.toarray()
+    np.testing.assert_array_equal(weights, weights.T)
+    assert not weights.diagonal().any()
+    distance = np.linalg.norm(given.train[:, None] - given.train[None], axis=-1)
+    order = np.argsort(distance[7])[1:5]
+    assert (weights[7, order] > 0).all()
+    np.testing.assert_allclose(given.neighbors.sum(axis=1), 1)
+    assert (np.diff(given.neighbors.indptr) == 4).all()
+
+
+def test_laplace_learning_is_harmonic_between_the_labels(given):
+    from unlabeled import laplace
+
+    values = laplace(given.graph, KNOWN, ONE_HOT)
+    matrix = dense_laplacian(given)
+    others = np.setdiff1d(np.arange(len(matrix)), KNOWN)
+    right = -matrix[np.ix_(others, KNOWN)] @ ONE_HOT
+    expected = np.linalg.solve(matrix[np.ix_(others, others)], right)
+    np.testing.assert_allclose(values[others], expected, atol=1e-4)
+    np.testing.assert_array_equal(values[KNOWN], ONE_HOT)
+
+
+def test_poisson_learning_is_the_balanced_potential_of_its_sources(given):
+    from unlabeled import poisson
+
+    values = poisson(given.graph, KNOWN, ONE_HOT)
+    sources = np.zeros([len(values), 2])
+    sources[KNOWN] = ONE_HOT - ONE_HOT.mean(axis=0)
+    expected = np.linalg.pinv(dense_laplacian(given)) @ sources
+    degrees = given.graph.sum(axis=1)
+    expected -= degrees @ expected / degrees.sum()
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["laplace", "poisson"])
+def test_an_image_outside_the_graph_is_given_the_class_of_its_neighbors(given, name):
+    import unlabeled
+
+    propagate = getattr(unlabeled, name)
+    for way in (unlabeled.propagated, unlabeled.taught_svm):
+        scores = way(propagate, given, KNOWN, ONE_HOT)
+        np.testing.assert_array_equal(scores.argmax(axis=1), [0, 1])
+
+
+def test_a_graph_in_pieces_is_refused_with_the_remedy():
+    from unlabeled import Given
+
+    from ssl_vae.errors import InputError
+
+    apart = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]])
+    with pytest.raises(InputError, match="--num_neighbors=2: .* 2 parts; choose more"):
+        Given.of(apart, apart, num_neighbors=2)
+
+
+def test_clusters_are_named_by_the_labels_in_them():
+    from unlabeled import names
+
+    shares = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+    named = names(shares, np.eye(2)[[0, 0, 1]])
+    np.testing.assert_allclose(named, [[1, 0], [1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-8)
+
+
+def test_a_star_is_for_gains_that_hold_from_choice_to_choice():
+    from unlabeled import cell
+
+    svm = np.array([70.0, 75.0, 80.0])
+    assert cell(svm + 1, svm) == "76.00 ± 5.00*"
+    assert cell(svm + [9, -8, 2], svm).endswith(" ")
+
+
+@pytest.mark.parametrize("name", ["objectives", "unlabeled"])
+def test_mistakes_are_a_line(name, tmp_path, monkeypatch, capsys):
+    module = __import__(name)
+    flags = [f"--data_dir={tmp_path / 'nowhere'}", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", [name, *flags[: 1 + (name == "unlabeled")]])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert stopped.value.code == 2
+    assert "nowhere does not exist" in capsys.readouterr().err.splitlines()[-1]
