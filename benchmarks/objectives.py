@@ -49,7 +49,7 @@ def floored_kl(mean: jax.Array, logvar: jax.Array, free_nats: float) -> jax.Arra
       logvar: Log variance of q(z|x), [batch, latent].
       free_nats: Of each unit, at least 0.
 
-    Source: Kingma et al. 2016, arXiv:1606.04934, eq. 15, each unit a group of its own.
+    Source: Kingma et al. 2016, arXiv:1606.04934, appendix C.8; each unit is a group.
     """
     of_units = distributions.gaussian_kl(mean[..., None], logvar[..., None])
     return jnp.sum(jnp.maximum(free_nats, jnp.mean(of_units, axis=0)))
@@ -60,7 +60,7 @@ def gaussian_of_best_variance(logits: jax.Array, x: jax.Array) -> jax.Array:
 
     One variance for all pixels and images of the batch: the likeliest.
 
-    Source: Rybkin et al. 2021, arXiv:2006.13202, eq. 5.
+    Source: Rybkin et al. 2021, arXiv:2006.13202.
     """
     mean = jax.nn.sigmoid(logits)
     logvar = jnp.log(jnp.mean(jnp.square(x - mean)))
@@ -73,7 +73,7 @@ def continuous_bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
     The Bernoulli's surrogate for gray pixels with what makes it integrate to 1, which
     is logit / tanh(logit / 2) a pixel.
 
-    Source: Loaiza-Ganem and Cunningham 2019, arXiv:1907.06845, eq. 6.
+    Source: Loaiza-Ganem and Cunningham 2019, arXiv:1907.06845.
     """
     near_0 = jnp.abs(logits) < NARROW
     safe = jnp.where(near_0, 1.0, logits)

@@ -13,7 +13,9 @@ alone by more than two standard errors of the differences, choice by choice.
 """
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +30,7 @@ from sklearn.neighbors import NearestNeighbors
 import ssl_vae
 from ssl_vae import datasets
 from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.classifiers.proportions import aligned, aligning_bias
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
@@ -77,8 +80,11 @@ class Given(NamedTuple):
         return cls(train, test, graph, sparse.diags_array(1 / out.sum(axis=1)) @ out)
 
 
-# Features, graph, the labeled images, their classes as one-hot -> scores [M, K].
-Way = Callable[[Given, np.ndarray, np.ndarray], np.ndarray]
+# What is given, the labeled images [n] and their classes as one-hot [n, K] -> by name,
+# scores of the classes of the images that are measured on, [M, K].
+Way = Callable[[Given, np.ndarray, np.ndarray], dict[str, np.ndarray]]
+# Graph, labeled images and classes as one-hot -> values of all training images, [N, K].
+Propagate = Callable[[sparse.csr_array, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _weights(distance: np.ndarray, rows: np.ndarray, num: int) -> sparse.csr_array:
@@ -105,16 +111,18 @@ def solve(matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
         dtype=np.float64,
     )
     jacobi = LinearOperator(several.shape, matvec=lambda u: u / scale)
-    found, failed = cg(several, right.ravel(), rtol=1e-5, maxiter=5_000, M=jacobi)
+    found, failed = cg(several, right.ravel(), rtol=1e-4, maxiter=5_000, M=jacobi)
     assert not failed
     return found.reshape(right.shape)
 
 
-def laplace(graph: sparse.csr_array, known: np.ndarray, one_hot: np.ndarray):
+def laplace(
+    graph: sparse.csr_array, known: np.ndarray, one_hot: np.ndarray
+) -> np.ndarray:
     """The harmonic function that is `one_hot` at the labeled images, [N, K].
 
     Source: Zhu et al. 2003, "Semi-supervised learning using Gaussian fields and
-    harmonic functions", eq. 5.
+    harmonic functions".
     """
     matrix = sparse.csr_array(laplacian(graph))
     others = np.setdiff1d(np.arange(graph.shape[0]), known)
@@ -125,63 +133,100 @@ def laplace(graph: sparse.csr_array, known: np.ndarray, one_hot: np.ndarray):
     return values
 
 
-def poisson(graph: sparse.csr_array, known: np.ndarray, one_hot: np.ndarray):
+def poisson(
+    graph: sparse.csr_array, known: np.ndarray, one_hot: np.ndarray
+) -> np.ndarray:
     """The potential of a source at every labeled image, [N, K].
 
     What a class's images send out the others' take in, so it stays in balance; far from
     all labels it does not become the same for all, as it does in `laplace`.
 
-    Source: Calder et al. 2020, arXiv:2006.11184, eq. 2.2.
+    Source: Calder et al. 2020, arXiv:2006.11184, section 2.
     """
     sources = np.zeros([graph.shape[0], one_hot.shape[1]])
     sources[known] = one_hot - one_hot.mean(axis=0)
     return solve(sparse.csr_array(laplacian(graph)), sources)
 
 
-def svm(given: Given, known: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
-    """Knows nothing of the unlabeled."""
-    return one_hot_of(
-        fit_svm(given.train[known], one_hot.argmax(axis=1), **SVM).predict(given.test),
-        one_hot.shape[1],
-    )
+def smoothed(graph: sparse.csr_array, probs: np.ndarray) -> np.ndarray:
+    """Values near `probs` [N, K] that differ little between neighbors, [N, K].
+
+    The minimum of the weighted squared distances from both, which count the same.
+
+    Source: Zhou et al. 2004, "Learning with local and global consistency".
+    """
+    degrees = sparse.diags_array(graph.sum(axis=1))
+    matrix = sparse.csr_array(degrees + laplacian(graph))
+    return solve(matrix, degrees @ probs)
 
 
-def proportional_svm(given: Given, known: np.ndarray, one_hot: np.ndarray):
-    """The SVM, its probabilities brought to the classes' shares."""
+def svms(given: Given, known: np.ndarray, one_hot: np.ndarray) -> dict[str, np.ndarray]:
+    """The SVM alone, and what the unlabeled images can do to its probabilities."""
     labels = one_hot.argmax(axis=1)
     fitted = CalibratedSVM.fitted(given.train[known], labels, **SVM)
-    shares = one_hot.mean(axis=0)
-    return fitted.aligned(given.train, shares).log_probs(given.test)
+    alone = fitted.pipeline.predict(given.test)
+    scores = [fitted.scores(x) / fitted.temperature for x in (given.train, given.test)]
+    bias = aligning_bias(scores[0], one_hot.mean(axis=0))
+    train, test = (np.exp(aligned(each, bias)) for each in scores)
+    values = smoothed(given.graph, train)
+    return {
+        "SVM": one_hot_of(alone, one_hot.shape[1]),
+        "  classes in proportion": test,
+        "  and smoothed over the graph": test + given.neighbors @ values,
+        "  SVM of its labels": taught(given, values, known, one_hot),
+    }
 
 
-def propagated(propagate: Callable, given: Given, known: np.ndarray, one_hot):
-    """Averages over neighbors of what propagates over the graph."""
-    return given.neighbors @ propagate(given.graph, known, one_hot)
-
-
-def taught_svm(propagate: Callable, given: Given, known: np.ndarray, one_hot):
-    """An SVM of propagated labels: as many of each class, drawn from its surer half."""
+def propagation(
+    name: str,
+    propagate: Propagate,
+    given: Given,
+    known: np.ndarray,
+    one_hot: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Averages over neighbors of what propagates over the graph; and an SVM of it."""
     values = propagate(given.graph, known, one_hot)
-    guesses, ranked = values.argmax(axis=1), np.sort(values, axis=1)
-    margin = ranked[:, -1] - ranked[:, -2]
-    rng = np.random.default_rng(0)
-    chosen = [known]
-    for k in range(one_hot.shape[1]):
-        mine = np.setdiff1d(np.flatnonzero(guesses == k), known)
-        surer = mine[np.argsort(-margin[mine])][: len(mine) // 2]
-        size = min(len(surer), NUM_TAUGHT // one_hot.shape[1])
-        chosen.append(rng.choice(surer, size, replace=False))
+    return {
+        name: given.neighbors @ values,
+        "  SVM of its labels": taught(given, values, known, one_hot),
+    }
+
+
+def taught(
+    given: Given, values: np.ndarray, known: np.ndarray, one_hot: np.ndarray
+) -> np.ndarray:
+    """What an SVM says that is fitted to the known and the surer of values [N, K]."""
+    rows = np.concatenate([known, surer(values, known)])
+    guesses = values.argmax(axis=1)
     guesses[known] = one_hot.argmax(axis=1)
-    rows = np.concatenate(chosen)
     fitted = fit_svm(given.train[rows], guesses[rows], **SVM)
     return one_hot_of(fitted.predict(given.test), one_hot.shape[1])
 
 
-def clusters(train: np.ndarray, test: np.ndarray, num_clusters: int) -> Way:
+def surer(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Images to teach by the labels that values [N, K] give them, none of the known.
+
+    As many of each class, NUM_TAUGHT in all at most, drawn from the half of them that
+    has the larger margin between the first class and the second.
+    """
+    ranked, guesses = np.sort(values, axis=1), values.argmax(axis=1)
+    margin = ranked[:, -1] - ranked[:, -2]
+    rng = np.random.default_rng(0)
+    chosen = []
+    for k in range(values.shape[1]):
+        mine = np.setdiff1d(np.flatnonzero(guesses == k), known)
+        half = mine[np.argsort(-margin[mine])][: len(mine) // 2]
+        size = min(len(half), NUM_TAUGHT // values.shape[1])
+        chosen.append(rng.choice(half, size, replace=False))
+    return np.concatenate(chosen)
+
+
+def mixture(given: Given, num_clusters: int) -> Way:
     """Clusters of a Gaussian mixture, which the labeled images in them name."""
-    mixture = GaussianMixture(num_clusters, random_state=0, max_iter=200).fit(train)
-    of_train, of_test = mixture.predict_proba(train), mixture.predict_proba(test)
-    return lambda _, known, one_hot: of_test @ names(of_train[known], one_hot)
+    found = GaussianMixture(num_clusters, random_state=0, max_iter=200).fit(given.train)
+    train, test = (found.predict_proba(x) for x in (given.train, given.test))
+    name = f"Gaussian mixture, {num_clusters} clusters"
+    return lambda _, known, one_hot: {name: test @ names(train[known], one_hot)}
 
 
 def names(shares: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
@@ -200,32 +245,32 @@ def one_hot_of(classes: np.ndarray, num_classes: int) -> np.ndarray:
     return np.eye(num_classes)[classes]
 
 
-def ways(given: Given) -> dict[str, Callable[[], Way]]:
-    """By name; a call makes what serves all labels, such as a mixture."""
-    mixture = partial(clusters, given.train, given.test)
-    return {
-        "SVM": lambda: svm,
-        "SVM, classes in proportion": lambda: proportional_svm,
-        "Laplace": lambda: partial(propagated, laplace),
-        "Poisson": lambda: partial(propagated, poisson),
-        "SVM taught by Laplace": lambda: partial(taught_svm, laplace),
-        "SVM taught by Poisson": lambda: partial(taught_svm, poisson),
-        "Gaussian mixture, 10 clusters": partial(mixture, 10),
-        "Gaussian mixture, 50 clusters": partial(mixture, 50),
-    }
+def ways(given: Given) -> Iterator[Way]:
+    """All of them; the first row of the first is what the others are compared with."""
+    yield svms
+    yield partial(propagation, "Laplace learning", laplace)
+    yield partial(propagation, "Poisson learning", poisson)
+    for num_clusters in (10, 50):
+        yield mixture(given, num_clusters)
 
 
 def accuracies(
     data: Dataset, given: Given, way: Way, num_labels: int, num_splits: int
-) -> np.ndarray:
-    """Of a way, %, one a label split."""
-    scores = []
-    for split_seed in range(num_splits):
+) -> dict[str, np.ndarray]:
+    """Of a way, %, by name and label split."""
+
+    def of_split(split_seed: int) -> dict[str, float]:
         known = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
         one_hot = one_hot_of(data.train_labels[known], data.num_classes)
-        said = way(given, known, one_hot).argmax(axis=1)
-        scores.append(100 * np.mean(said == data.test_labels))
-    return np.array(scores)
+        said = way(given, known, one_hot)
+        return {
+            name: 100 * np.mean(scores.argmax(axis=1) == data.test_labels)
+            for name, scores in said.items()
+        }
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(of_split, range(num_splits)))
+    return {name: np.array([split[name] for split in found]) for name in found[0]}
 
 
 def cell(scores: np.ndarray, of_svm: np.ndarray) -> str:
@@ -262,7 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True, type=Path, help="a finished run")
     parser.add_argument("--data_dir")
-    parser.add_argument("--num_splits", type=partial(at_least, 2), default=10)
+    parser.add_argument("--num_splits", type=partial(at_least, 2), default=5)
     parser.add_argument(
         "--num_neighbors", type=partial(at_least, 1), default=NUM_NEIGHBORS
     )
@@ -282,12 +327,13 @@ def main() -> None:
     print(f"validation accuracy %, {flags.num_splits} label splits, inductive")
     print(" " * 30 + "".join(f"{count:>15} " for count in counts), flush=True)
     of_svm: list[np.ndarray] = []
-    for name, make in ways(given).items():
-        way = make()
-        scores = [accuracies(data, given, way, n, flags.num_splits) for n in counts]
-        of_svm = of_svm or scores
-        cells = [cell(*both) for both in zip(scores, of_svm, strict=True)]
-        print(f"{name:30}" + "".join(f"{each:>16}" for each in cells), flush=True)
+    for way in ways(given):
+        each = [accuracies(data, given, way, n, flags.num_splits) for n in counts]
+        for name in each[0]:
+            scores = [of_count[name] for of_count in each]
+            of_svm = of_svm or scores
+            cells = [cell(*both) for both in zip(scores, of_svm, strict=True)]
+            print(f"{name:30}" + "".join(f"{text:>16}" for text in cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,16 @@ def test_poisson_learning_is_the_balanced_potential_of_its_sources(given):
     expected = np.linalg.pinv(dense_laplacian(given)) @ sources
     degrees = given.graph.sum(axis=1)
     expected -= degrees @ expected / degrees.sum()
-    np.testing.assert_allclose(values, expected, atol=1e-4)
+    np.testing.assert_allclose(values, expected, rtol=1e-3)
+
+
+def test_smoothing_weighs_what_is_said_of_an_image_and_of_its_neighbors(given):
+    from unlabeled import smoothed
+
+    probs = np.random.default_rng(1).dirichlet([1, 1], size=len(given.train))
+    degrees = np.diag(given.graph.sum(axis=1))
+    expected = np.linalg.solve(degrees + dense_laplacian(given), degrees @ probs)
+    np.testing.assert_allclose(smoothed(given.graph, probs), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["laplace", "poisson"])
@@ -199,9 +208,18 @@ def test_an_image_outside_the_graph_is_given_the_class_of_its_neighbors(given, n
     import unlabeled
 
     propagate = getattr(unlabeled, name)
-    for way in (unlabeled.propagated, unlabeled.taught_svm):
-        scores = way(propagate, given, KNOWN, ONE_HOT)
+    for scores in unlabeled.propagation(
+        name, propagate, given, KNOWN, ONE_HOT
+    ).values():
         np.testing.assert_array_equal(scores.argmax(axis=1), [0, 1])
+
+
+def test_the_surer_half_of_each_class_teaches():
+    from unlabeled import surer
+
+    first = np.array([0.9, 0.8, 0.7, 0.6, 0.51, 0.4, 0.3, 0.2, 0.1])
+    values = np.stack([first, 1 - first], axis=1)
+    assert sorted(surer(values, known=np.array([0]))) == [1, 2, 7, 8]
 
 
 def test_a_graph_in_pieces_is_refused_with_the_remedy():
