@@ -66,8 +66,13 @@ class Given(NamedTuple):
         """With the graph of the nearest neighbors.
 
         Raises:
-          InputError: where the graph is not connected.
+          InputError: where the graph is not connected, or there are too few images.
         """
+        if num_neighbors >= len(train):
+            raise InputError(
+                f"--num_neighbors={num_neighbors}: there are {len(train)} images; choose"
+                " fewer"
+            )
         search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
         between = _weights(*search.kneighbors(), len(train))
         graph = sparse.csr_array((between + between.T) / 2)
@@ -295,11 +300,15 @@ def held_out(workdir: Path, data: Dataset) -> Dataset:
     return found
 
 
-def at_least(least: int, text: str) -> int:
+def at_least(least: int) -> Callable[[str], int]:
     """For --num_splits=10."""
-    if int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-    return int(text)
+
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return whole_number
 
 
 def main() -> None:
@@ -307,10 +316,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True, type=Path, help="a finished run")
     parser.add_argument("--data_dir")
-    parser.add_argument("--num_splits", type=partial(at_least, 2), default=5)
-    parser.add_argument(
-        "--num_neighbors", type=partial(at_least, 1), default=NUM_NEIGHBORS
-    )
+    parser.add_argument("--num_splits", type=at_least(2), default=5)
+    parser.add_argument("--num_neighbors", type=at_least(1), default=NUM_NEIGHBORS)
     flags = parser.parse_args()
     try:
         data = datasets.load("fashion_mnist", flags.data_dir)

@@ -230,6 +230,8 @@ def test_a_graph_in_pieces_is_refused_with_the_remedy():
     apart = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]])
     with pytest.raises(InputError, match="--num_neighbors=2: .* 2 parts; choose more"):
         Given.of(apart, apart, num_neighbors=2)
+    with pytest.raises(InputError, match="--num_neighbors=6: .* 6 images; choose few"):
+        Given.of(apart, apart, num_neighbors=6)
 
 
 def test_clusters_are_named_by_the_labels_in_them():
