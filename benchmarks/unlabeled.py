@@ -70,8 +70,8 @@ class Given(NamedTuple):
         """
         if num_neighbors >= len(train):
             raise InputError(
-                f"--num_neighbors={num_neighbors}: there are {len(train)} images; choose"
-                " fewer"
+                f"--num_neighbors={num_neighbors}: there are {len(train)} images;"
+                " choose fewer"
             )
         search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
         between = _weights(*search.kneighbors(), len(train))
