@@ -199,8 +199,8 @@ def test_smoothing_weighs_what_is_said_of_an_image_and_of_its_neighbors(given):
 
     probs = np.random.default_rng(1).dirichlet([1, 1], size=len(given.train))
     degrees = np.diag(given.graph.sum(axis=1))
-    expected = np.linalg.solve(degrees + dense_laplacian(given), degrees @ probs)
-    np.testing.assert_allclose(smoothed(given.graph, probs), expected, atol=1e-3)
+    expected = np.linalg.solve(degrees + 3 * dense_laplacian(given), degrees @ probs)
+    np.testing.assert_allclose(smoothed(given.graph, probs, 3), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["laplace", "poisson"])
