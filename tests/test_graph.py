@@ -37,14 +37,15 @@ def test_weights_are_those_of_the_formula(features, weights):
     np.testing.assert_allclose(weights, (one_way + one_way.T) / 2, rtol=1e-6)
 
 
-def test_smoothing_solves_the_equations_of_its_source(features, weights):
+@pytest.mark.parametrize("strength", [1.0, 3.0])
+def test_smoothing_solves_the_equations_of_its_source(features, weights, strength):
     """The minimum of sum_i d_i |u_i - p_i|^2 + s sum_{i<j} w_ij |u_i - u_j|^2."""
     probs = np.random.default_rng(1).dirichlet(np.ones(5), size=40)
     degrees = np.diag(weights.sum(axis=1))
     laplacian = degrees - weights
-    matrix = degrees + graph.STRENGTH * laplacian
+    matrix = degrees + strength * laplacian
     expected = np.linalg.solve(matrix, degrees @ probs)
-    found = graph.smoothed(graph.neighbor_graph(features, 4), probs)
+    found = graph.smoothed(graph.neighbor_graph(features, 4), probs, strength)
     np.testing.assert_allclose(found, expected, atol=2e-4)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found > 0).all()
