@@ -30,13 +30,6 @@ from sklearn.neighbors import NearestNeighbors
 import ssl_vae
 from ssl_vae import datasets
 from ssl_vae.classifiers.calibrated import CalibratedSVM
-from ssl_vae.classifiers.graph import (
-    NUM_NEIGHBORS,
-    TINY,
-    neighbor_graph,
-    neighbor_weights,
-    smoothed,
-)
 from ssl_vae.classifiers.proportions import aligned, aligning_bias
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
@@ -46,9 +39,11 @@ from ssl_vae.plan import without_validation
 from ssl_vae.results import Results
 from ssl_vae.splits import usual_labels
 
+NUM_NEIGHBORS = 10
 NUM_TAUGHT = 4_000  # images whose propagated label an SVM is given
 NUM_CLUSTERS = 10  # of the mixture; many more take many minutes
 SVM = {"C": 2.0, "standardize": False}
+TINY = 1e-9
 
 
 class Given(NamedTuple):
@@ -79,14 +74,15 @@ class Given(NamedTuple):
                 f"--num_neighbors={num_neighbors}: there are {len(train)} images;"
                 " choose fewer"
             )
-        graph = neighbor_graph(train, num_neighbors)
+        search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
+        between = _weights(*search.kneighbors(), len(train))
+        graph = sparse.csr_array((between + between.T) / 2)
         if (parts := connected_components(graph)[0]) > 1:
             raise InputError(
                 f"--num_neighbors={num_neighbors}: the graph falls into {parts} parts;"
                 " choose more"
             )
-        search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
-        out = neighbor_weights(*search.kneighbors(test), len(train))
+        out = _weights(*search.kneighbors(test), len(train))
         return cls(train, test, graph, sparse.diags_array(1 / out.sum(axis=1)) @ out)
 
 
@@ -95,6 +91,16 @@ class Given(NamedTuple):
 Way = Callable[[Given, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # Graph, labeled images and classes as one-hot -> values of all training images, [N, K].
 Propagate = Callable[[sparse.csr_array, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _weights(distance: np.ndarray, rows: np.ndarray, num: int) -> sparse.csr_array:
+    """exp(-4 d^2 / d_k^2) for k neighbors, the farthest at distance d_k: [n, num]."""
+    farthest = np.maximum(distance[:, -1:], TINY)
+    weights = np.exp(-4 * np.square(distance / farthest))
+    starts = np.arange(0, rows.size + 1, rows.shape[1])
+    return sparse.csr_array(
+        (weights.ravel(), rows.ravel(), starts), shape=(len(rows), num)
+    )
 
 
 def solve(matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
@@ -146,6 +152,19 @@ def poisson(
     sources = np.zeros([graph.shape[0], one_hot.shape[1]])
     sources[known] = one_hot - one_hot.mean(axis=0)
     return solve(sparse.csr_array(laplacian(graph)), sources)
+
+
+def smoothed(graph: sparse.csr_array, probs: np.ndarray, strength: float) -> np.ndarray:
+    """Values near `probs` [N, K] that differ little between neighbors, [N, K].
+
+    The minimum of the squared distances from `probs`, weighted by degree, plus
+    `strength` times those between neighbors.
+
+    Source: Zhou et al. 2004, "Learning with local and global consistency".
+    """
+    degrees = sparse.diags_array(graph.sum(axis=1))
+    matrix = sparse.csr_array(degrees + strength * laplacian(graph))
+    return solve(matrix, degrees @ probs)
 
 
 def svms(given: Given, known: np.ndarray, one_hot: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,23 +1,20 @@
 """A third way to use unlabeled images: an SVM's guesses about them teach a network.
 
 M1 and the SVMs on its features are those of `features_first`. The guesses of each SVM
-are set right by the shares of the classes, which the labels tell, and smoothed over the
-graph of nearest neighbors (`classifiers.graph`). A convolutional network learns from
-them what shifts and the like leave as it is (`models.Student`). The answer is what the
-SVM and the network think together.
+are set right by the shares of the classes, which the labels tell, and a convolutional
+network learns from them what shifts and the like leave as it is (`models.Student`). The
+answer is what both together think.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.sparse import csr_array
 
 from ssl_vae import evaluate
-from ssl_vae.classifiers import confidence, graph
+from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import Stopped
 from ssl_vae.extractor import Extracted, extract, fitted_svm
@@ -27,8 +24,6 @@ from ssl_vae.models import Params, Student
 from ssl_vae.placement import labeled_examples
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
-
-logger = logging.getLogger("ssl_vae")
 
 FIGURES = 2**31  # above the seed of any split
 STEPS_PER_SCAN = 20  # a step is several splits'
@@ -49,32 +44,12 @@ def train_and_measure(job: Job) -> Iterator[Outcome]:
     # Folded from `rest` are the students' keys, one a label split; not so these draws.
     of_figures = jax.random.fold_in(keys.rest, FIGURES)
     extracted = next(extract(job, keys._replace(rest=of_figures)), None)
-    neighbors = _neighbors(job, extracted) if extracted else None
     for num_labels in job.plan.missing:
-        yield from _outcome(job, extracted, neighbors, num_labels, keys.rest)
-
-
-def _neighbors(job: Job, extracted: Extracted) -> csr_array | None:
-    """The graph of the training images, or None where they are too many for it."""
-    num = len(extracted.train_features)
-    if num > graph.MOST_IMAGES:
-        logger.info(
-            "recipe: the SVMs' guesses are not smoothed over the nearest neighbors of"
-            " %d images, which would take hours; up to %d they are",
-            num,
-            graph.MOST_IMAGES,
-        )
-        return None
-    with job.clock.part("features"):
-        return graph.neighbor_graph(extracted.train_features)
+        yield from _outcome(job, extracted, num_labels, keys.rest)
 
 
 def _outcome(
-    job: Job,
-    extracted: Extracted | None,
-    neighbors: csr_array | None,
-    num_labels: int,
-    key: jax.Array,
+    job: Job, extracted: Extracted | None, num_labels: int, key: jax.Array
 ) -> Iterator[Outcome]:
     """A row of results at a number of labels; the first split stands for all.
 
@@ -88,9 +63,7 @@ def _outcome(
     ):
         teachers = []
         if extracted:
-            teachers = [
-                _teacher(job, extracted, neighbors, num_labels, seed) for seed in seeds
-            ]
+            teachers = [_teacher(job, extracted, num_labels, seed) for seed in seeds]
         student, params = _train(job, num_labels, seeds, teachers, key)
         for i, (split, svm, _, teacher) in enumerate(teachers):
             if job.stop():
@@ -124,16 +97,9 @@ def _outcome(
 
 
 def _teacher(
-    job: Job,
-    extracted: Extracted,
-    neighbors: csr_array | None,
-    num_labels: int,
-    split_seed: int,
+    job: Job, extracted: Extracted, num_labels: int, split_seed: int
 ) -> Teacher:
-    """The SVM of a label split, its guesses brought to the labels' class shares.
-
-    Those about training images are smoothed too.
-    """
+    """The SVM of a label split, its guesses brought to the labels' class shares."""
     if job.stop():
         raise Stopped(f"in the classifiers for {num_labels} labels")
     plan = job.plan
@@ -147,8 +113,6 @@ def _teacher(
             classifier.log_probs(features)
             for features in (extracted.train_features, extracted.test_features)
         )
-        if neighbors is not None:
-            train = graph.smoothed_log_probs(neighbors, train, shares)
     return Teacher(split, classifier, train.astype(np.float32), test)
 
 

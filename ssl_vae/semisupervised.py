@@ -15,7 +15,7 @@ import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 
 from ssl_vae import fitting
-from ssl_vae.classifiers import confidence, graph, svm
+from ssl_vae.classifiers import confidence, svm
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.fitting import ExampleSet, Schedule
@@ -101,11 +101,7 @@ def _fit_best(
     found = _fit_svm(x, labels, settings, key_m1)
     shares, of_all = np.bincount(labels[known]) / len(known), features(found, x)
     teacher = _teacher(found | {"bias": np.zeros(len(shares))}).aligned(of_all, shares)
-    guesses = teacher.log_probs(of_all)
-    if len(x) <= graph.MOST_IMAGES:
-        neighbors = graph.neighbor_graph(of_all)
-        guesses = graph.smoothed_log_probs(neighbors, guesses, shares)
-    guesses = guesses.astype(np.float32)
+    guesses = teacher.log_probs(of_all).astype(np.float32)
     every = ExampleSet((x, guesses), np.arange(len(x)), schedule.batch_size - labeled)
     few = ExampleSet((x, labels), known, labeled)
     num_steps = schedule.num_epochs * every.num_batches

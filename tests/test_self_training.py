@@ -3,16 +3,13 @@
 import csv
 import json
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import OWN, SMALL, blobs
 
 from ssl_vae import config as recipes
-from ssl_vae import self_training
-from ssl_vae.classifiers import graph, svm
-from ssl_vae.clock import Clock
+from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
 from ssl_vae.plan import make_plan
@@ -90,41 +87,6 @@ def test_labels_of_some_images_only_and_no_test_set(tmp_path):
     assert write_suggestions(plan, 5).startswith("5 images to label next")
     with (tmp_path / "run" / "suggestions.csv").open() as file:
         assert all(int(row["image"]) >= 12 for row in csv.DictReader(file))
-
-
-@pytest.fixture
-def teaching(small_data, tmp_path):
-    """A job that has got to the SVMs, and features that tell the classes a little."""
-    plan = make_plan(recipe(), tmp_path, small_data)
-    job = SimpleNamespace(plan=plan, clock=Clock(), stop=lambda: False)
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(400, 4)).astype(np.float32)
-    features = np.eye(4, dtype=np.float32)[plan.data.train_labels] + 0.4 * noise
-    return job, SimpleNamespace(train_features=features, test_features=features[:80])
-
-
-def test_guesses_about_training_images_are_smoothed_and_others_are_not(teaching):
-    job, extracted = teaching
-    neighbors = self_training._neighbors(*teaching)
-    alone = self_training._teacher(job, extracted, None, 8, 0)
-    smooth = self_training._teacher(job, extracted, neighbors, 8, 0)
-    expected = graph.smoothed_log_probs(
-        graph.neighbor_graph(extracted.train_features),
-        np.float64(alone.train_log_probs),
-        np.full(4, 0.25),
-    )
-    np.testing.assert_allclose(smooth.train_log_probs, expected, atol=1e-3)
-    assert (smooth.test_log_probs == alone.test_log_probs).all()
-    assert np.abs(smooth.train_log_probs - alone.train_log_probs).max() > 0.1
-
-
-def test_of_too_many_images_no_graph_is_made_and_a_line_says_so(
-    teaching, monkeypatch, caplog
-):
-    monkeypatch.setattr(graph, "MOST_IMAGES", 399)
-    with caplog.at_level(logging.INFO, "ssl_vae"):
-        assert self_training._neighbors(*teaching) is None
-    assert "not smoothed over the nearest neighbors of 400 images" in caplog.text
 
 
 def test_small_sets_are_told_how_many_epochs_to_try(small_data, tmp_path, caplog):
