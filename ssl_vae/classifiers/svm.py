@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FACTORS = [1 / 3, 1.0, 3.0]  # of C and of gamma, tried by cross-validation
 FOLDS = 3
-MOST_REPEATS = 20
+MOST_REPEATS = 20  # a handful of labels would get hundreds, and take half a minute
 MAX_BYTES = 1 << 30  # of a file of `save_svm`, unpacked
 
 
