@@ -45,9 +45,14 @@ FIRST = {
     "m1.train.batch_size": 40,
     "m1.train.learning_rate": 1e-2,
 }
+STUDENT = {"student.num_epochs": 4, "student.checkpoint_every": 1} | {
+    "student.batch_size": 28,
+    "student.labeled_batch_size": 8,
+}
 TINY = {
     "m1_quick": COMMON,
     "m1_features": COMMON,
+    "best": COMMON | STUDENT,
     "m2": COMMON | JOINT,
     "m1_m2": COMMON | JOINT | FIRST,
 }

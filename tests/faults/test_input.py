@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import io
 import json
 import pickle
 import resource
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ssl_vae import checkpoint, main
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import svm
-from ssl_vae.datasets import cache, idx
+from ssl_vae.datasets import cache, class_folders, idx, npz, picture
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.results import Results
 from ssl_vae.workdir import Workdir, read_json
@@ -126,6 +128,110 @@ def test_claims_of_terabytes_cost_nothing(tmp_path, name):
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     with pytest.raises(InputError, match="more than the limit"):
         idx.read(path, 3)
+
+
+def archive(arrays, *, packed):
+    """The bytes of an .npz file whose members, by name, are bytes themselves."""
+    stream = io.BytesIO()
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(stream, "w", kind) as file:
+        for name, content in arrays.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+def member(array):
+    """An array as a file in an .npz file has it."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+ARRAYS = {
+    "images.npy": member(np.arange(48 * 12, dtype=np.uint8).reshape(12, 8, 6)),
+    "labels.npy": member(np.arange(12) % 3 - 1),
+    "test_images.npy": member(np.linspace(0, 1, 48 * 4).reshape(4, 8, 6)),
+    "test_labels.npy": member(np.arange(4) % 2),
+}
+
+
+@st.composite
+def archives(draw):
+    """An .npz file that is damaged itself, or whose arrays or their headers lie."""
+    packed = draw(st.booleans())
+    if draw(st.booleans()):
+        return draw(mutated(archive(ARRAYS, packed=packed)))
+    arrays = dict(ARRAYS)
+    for name in draw(st.sets(st.sampled_from(sorted(arrays)), min_size=1)):
+        if draw(st.booleans()):
+            arrays[name] = draw(mutated(arrays[name]))
+        else:
+            del arrays[name]
+    return archive(arrays, packed=packed)
+
+
+@many
+@given(content=archives())
+def test_npz_files(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "mine.npz"
+    path.write_bytes(content)
+    with harness.fault("malformed NPZ file"):
+        refused(npz.read, path)
+
+
+def encoded(form, mode):
+    """The bytes of a small image."""
+    stream = io.BytesIO()
+    pixels = np.arange(16 * 12 * 4, dtype=np.uint8).reshape(16, 12, 4)
+    Image.fromarray(pixels, "RGBA").convert(mode).save(stream, form)
+    return stream.getvalue()
+
+
+PICTURES = [
+    *(encoded("PNG", mode) for mode in ("L", "P", "RGB", "RGBA", "1")),
+    *(encoded("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+]
+
+
+@many
+@given(content=st.sampled_from(PICTURES).flatmap(mutated), color=st.booleans())
+def test_image_files(tmp_path_factory, content, color):
+    path = tmp_path_factory.getbasetemp() / "image.png"
+    path.write_bytes(content)
+    with harness.fault("malformed PNG or JPEG file"):
+        if refused(picture.header, path) is not None:
+            pixels = refused(lambda: picture.read(path, (8, 8), color=color))
+            assert pixels is None or pixels.shape == (8, 8, 3 if color else 1)
+
+
+NAMES = st.sampled_from(["a", "b", "unlabeled", "test", ".hidden", "x.png", "y.txt"])
+TREES = st.recursive(
+    st.sampled_from([b"", PICTURES[0], PICTURES[-1], b"text"]),
+    lambda inner: st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def plant(place, tree):
+    """Makes folders and files as a tree of names has them."""
+    if isinstance(tree, bytes):
+        place.write_bytes(tree)
+        return
+    place.mkdir()
+    for name, inside in tree.items():
+        plant(place / name, inside)
+
+
+@few
+@given(tree=st.dictionaries(NAMES, TREES, max_size=4))
+def test_folders_of_images(tmp_path_factory, tree):
+    root = tmp_path_factory.getbasetemp() / "birds"
+    shutil.rmtree(root, ignore_errors=True)
+    plant(root, tree)
+    with harness.fault("odd folder of images"):
+        listing = refused(class_folders.find, root)
+        if listing is not None:
+            refused(class_folders.read, listing)
 
 
 RESULTS = json.loads((GOLDEN / "results.json").read_text())
