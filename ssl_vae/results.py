@@ -17,6 +17,14 @@ from ssl_vae.workdir import FORMAT_VERSION, Workdir, read_json, write_json
 REPORTED = {100: 0.6482, 600: 0.7632, 1000: 0.7647, 3000: 0.7990}
 
 
+# Of `Results.dataset`, as far as it is read again.
+_OF_DATASET = {
+    "name": str,
+    "sha256": str,
+    "class_names": list[str],
+    "image_shape": list[int],
+}
+
 T = TypeVar("T")
 
 
@@ -143,6 +151,7 @@ class Results:
         try:
             rows = [_typed(Row, row) for row in content["results"]]
             results = _typed(cls, content | {"results": rows})
+            _check_types(results.dataset, _OF_DATASET)
             results.table([row.labels for row in rows])  # or raises
             return results
         except (TypeError, KeyError, ValueError, OverflowError) as error:
@@ -217,11 +226,15 @@ def _typed(cls: type[T], fields: dict[str, Any]) -> T:
     Raises:
       TypeError: naming the field that is not.
     """
-    made, kinds = cls(**fields), get_type_hints(cls)
-    for name, value in fields.items():
-        if not _is_of(value, kinds[name]):
-            raise TypeError(f"{name} is not {kinds[name]}")
+    made = cls(**fields)
+    _check_types(fields, get_type_hints(cls))
     return made
+
+
+def _check_types(fields: dict[str, Any], kinds: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if not _is_of(value, kinds.get(name, Any)):
+            raise TypeError(f"{name} is not {kinds[name]}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -76,7 +76,8 @@ values = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([1e308, -1, 10**400, "m1", [0.5], "\ud800"]),
+    | st.sampled_from([1e308, -1, 10**400, "m1", "\ud800"])
+    | st.builds(lambda: [0.5]),  # a new one each time: `altered` changes what is inside
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner)
     ),
