@@ -27,6 +27,21 @@ def shift(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return padded[image, rows[:, :, None], columns[:, None, :]].reshape(x.shape)
 
 
+def nudged(x: jax.Array, shape: tuple[int, ...]) -> list[jax.Array]:
+    """Images as they are, and a pixel lower, higher, further right and left.
+
+    Of larger images, a 28th of their sides. Of the size of x [batch, pixels] each.
+    """
+    height, width, _ = shape
+    down, right = max(height // 28, 1), max(width // 28, 1)
+    margins = ((0, 0), (down, down), (right, right), (0, 0))
+    padded = jnp.pad(x.reshape(-1, *shape), margins)
+    corners = [(down, right), (0, right), (2 * down, right)]
+    corners += [(down, 0), (down, 2 * right)]
+    views = [padded[:, i : i + height, j : j + width] for i, j in corners]
+    return [view.reshape(x.shape) for view in views]
+
+
 def erase(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Images with a rectangle, 3/7 of their sides, set to 0; it may reach outside.
 

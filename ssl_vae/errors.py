@@ -1,5 +1,8 @@
 """What a user may be told in one line instead of a traceback."""
 
+import argparse
+from typing import NoReturn
+
 
 class InputError(ValueError):
     """Bad input: a flag, a config field, a file or a folder that cannot be used.
@@ -19,3 +22,16 @@ class RunError(RuntimeError):
 
 class Stopped(Exception):
     """The run was asked to stop; what it had is saved and the same call goes on."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command's arguments; says a description as it stands."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        """See `argparse.ArgumentParser`."""
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description=description, formatter_class=form)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError: the message and where help is."""
+        raise InputError(f"{message}; see {self.prog} --help")

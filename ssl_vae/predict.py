@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import picture
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, Parser
 from ssl_vae.results import Results
-from ssl_vae.usage import Parser
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 

@@ -1,13 +1,10 @@
-"""What `--help` of the main command line says; and how the others read theirs."""
+"""What `--help` of the main command line says."""
 
-import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn
 
 from ssl_vae import config as recipes
-from ssl_vae.errors import InputError
 
 COMMAND, MODULE = "ssl-vae", "python -m ssl_vae.main"
 ASKED_BY = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort"}
@@ -56,19 +53,6 @@ besides:
 A finished run is used by python -m ssl_vae.predict, ssl_vae.report and
 ssl_vae.export; each of them has --help.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, with a description as it stands and one line for a mistake."""
-
-    def __init__(self, *, prog: str, description: str) -> None:
-        """See `argparse.ArgumentParser`."""
-        form = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog, description=description, formatter_class=form)
-
-    def error(self, message: str) -> NoReturn:
-        """Raises InputError: the message and where help is."""
-        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def text() -> str:

@@ -39,6 +39,21 @@ def test_every_shift_is_one_of_those_promised_and_all_of_them_occur(x):
     assert found == set(steps)
 
 
+@pytest.mark.parametrize("shape, most", [((18, 9, 2), (1, 1)), ((56, 30, 1), (2, 1))])
+def test_nudged_images_are_the_image_and_its_four_neighbors(shape, most):
+    x = jax.random.uniform(jax.random.key(0), (3, np.prod(shape)))
+    down, right = most
+    steps = [(0, 0), (down, 0), (-down, 0), (0, right), (0, -right)]
+    views = augment.nudged(x, shape)
+    for view, (rows, columns) in zip(views, steps, strict=True):
+        expected = np.roll(np.asarray(x).reshape(3, *shape), (rows, columns), (1, 2))
+        # What was rolled in from the other side is 0.
+        expected[:, : max(rows, 0)] = expected[:, shape[0] + min(rows, 0) :] = 0
+        expected[:, :, : max(columns, 0)] = 0
+        expected[:, :, shape[1] + min(columns, 0) :] = 0
+        np.testing.assert_array_equal(view, expected.reshape(3, -1))
+
+
 def test_an_erased_part_is_one_rectangle_through_all_channels(x):
     erased = pictures(augment.erase(jax.random.key(1), x, SHAPE)) == 0
     assert (erased == erased[..., :1]).all()

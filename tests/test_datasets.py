@@ -367,6 +367,14 @@ def test_the_command_reports_bad_input(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_the_command_answers_a_mistyped_argument_in_one_line(capsys):
+    assert command.main(["digits", "--quit"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: unrecognized arguments: --quit; see python -m ssl_va")
+    assert err.count("\n") == 1
+
+
 def test_importing_the_package_is_light():
     code = (
         "import sys, ssl_vae.datasets as d; "

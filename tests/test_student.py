@@ -50,6 +50,15 @@ def test_a_convolution_of_patches_is_that_of_scipy(size, stride):
     np.testing.assert_allclose(layer.apply(weights, x), expected, atol=1e-5)
 
 
+def test_an_answer_is_the_mean_over_an_image_and_its_neighbors(x):
+    pictures = np.pad(np.asarray(x).reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    centers = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+    views = [pictures[:, i : i + 8, j : j + 8].reshape(-1, 64) for i, j in centers]
+    expected = np.mean([MODEL.logits(params(), view) for view in views], axis=0)
+    found = MODEL.class_logits(params(), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_at_first_the_targets_are_the_teachers(x, teacher):
     for step in (0, 10):
         found = targets(x, teacher, jnp.int32(step))
@@ -59,7 +68,7 @@ def test_at_first_the_targets_are_the_teachers(x, teacher):
 def test_in_the_end_a_target_is_the_product_of_both(x, teacher):
     still = jnp.full_like(x, 0.5)  # all alike: a shift changes it at the borders only
     found = targets(still, teacher, jnp.int32(100))
-    own = np.asarray(jax.nn.log_softmax(MODEL.class_logits(params(), still)))
+    own = np.asarray(jax.nn.log_softmax(MODEL.logits(params(), still)))
     # The network is hardly sure of anything yet: the order is the teacher's.
     order = np.argsort(np.asarray(teacher) + own, axis=1)
     agree = np.argsort(found, axis=1)[:, -1] == order[:, -1]
@@ -74,7 +83,7 @@ def test_no_class_gains_against_the_teacher(x, teacher):
         weights, x, teacher, key=jax.random.key(3), step=jnp.int32(100)
     )
     free = scipy.special.softmax(
-        np.asarray(teacher) + np.asarray(MODEL.class_logits(weights, x)), axis=1
+        np.asarray(teacher) + np.asarray(MODEL.logits(weights, x)), axis=1
     )
     share = np.exp(teacher).mean(axis=0)[0]
     drift, drift_of_free = found.mean(axis=0)[0] - share, free.mean(axis=0)[0] - share

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ssl_vae.datasets import Dataset, load
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, Parser
 
 PROGRAM = "python -m ssl_vae.datasets"
 DESCRIPTION = f"""\
@@ -18,11 +18,22 @@ Reads a data set, fetches it if need be, and says what was found.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 with what the data set is on stdout, 2 without data."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-    )
+    quiet = False
+    try:
+        args = _parse(argv)
+        quiet = args.quiet
+        dataset = load(args.name)
+    except InputError as error:
+        if not quiet:
+            sys.stderr.write(f"error: {error}\n")
+        return 2
+    for line in (*dataset.notes, _summary(dataset)):
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument(
         "name",
         nargs="?",
@@ -31,16 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         help="as --dataset of ssl_vae.main (default: fashion_mnist)",
     )
     parser.add_argument("--quiet", action="store_true", help="no error message")
-    args = parser.parse_args(argv)
-    try:
-        dataset = load(args.name)
-    except InputError as error:
-        if not args.quiet:
-            sys.stderr.write(f"error: {error}\n")
-        return 2
-    for line in (*dataset.notes, _summary(dataset)):
-        sys.stdout.write(line + "\n")
-    return 0
+    return parser.parse_args(argv)
 
 
 def _summary(dataset: Dataset) -> str:

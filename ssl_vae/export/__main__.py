@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.errors import InputError, Parser, RunError
 from ssl_vae.results import Results
-from ssl_vae.usage import Parser
 from ssl_vae.workdir import Workdir
 
 # JAX takes seconds to import: only after all checks.

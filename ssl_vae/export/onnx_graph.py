@@ -97,13 +97,18 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.names: dict[int, str] = {}  # of the constants, by the id of the value
+        self.kept: list[Value] = []
 
     def name(self, value: Value) -> str:
         """The value's name in the graph; a known one becomes a constant there."""
         if isinstance(value, str):
             return value
-        name = f"c{len(self.constants)}"
-        self.constants[name] = np.asarray(value)
+        # An array that is used often, as a network's weights may be, is kept once.
+        name = self.names.setdefault(id(value), f"c{len(self.constants)}")
+        if name not in self.constants:
+            self.constants[name] = np.asarray(value)
+            self.kept.append(value)  # or another may get its id
         return name
 
     def node(self, operation: str, *inputs: Value, **attributes: Any) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_vae.errors import InputError, RunError
-from ssl_vae.usage import Parser
+from ssl_vae.errors import InputError, Parser, RunError
 
 if TYPE_CHECKING:
     from ssl_vae.report import compare
