@@ -11,6 +11,7 @@ spreading see the labeled images and at most 10 000 others, as components of PCA
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -34,7 +35,7 @@ NUM_COMPONENTS = 50
 
 Features = tuple[np.ndarray, np.ndarray]  # of the training and of the test images
 # Features of the labeled, their classes, features of some unlabeled -> a classifier.
-Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
 def svm(x: np.ndarray, y: np.ndarray, _: np.ndarray) -> object:
@@ -72,7 +73,7 @@ def baselines(data: Dataset) -> list[tuple[str, Features, Fit]]:
         for images in (data.train_images, data.test_images)
     ]
 
-    def gradients_of(_: object, x: object) -> object:
+    def gradients_of(_: object, x: Any) -> Any:
         return oriented_gradients(x, data.image_shape)
 
     gradients = [np.asarray(map_images(gradients_of, {}, x)) for x in pixels]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,10 +144,10 @@ class ImportanceWeighted(M1):
         return loss, {"loss": loss}
 
 
-PLAIN = {"gradient_weight": 0.0, "kl_weight": 1.0}
+PLAIN: dict[str, Any] = {"gradient_weight": 0.0, "kl_weight": 1.0}
 GAUSSIAN = {"log_prob": gaussian_of_best_variance}
 # What is trained, and what it changes in the recipe's model.
-ROWS: dict[str, tuple[type[M1], dict[str, object]]] = {
+ROWS: dict[str, tuple[type[M1], dict[str, Any]]] = {
     "m1_features": (M1, {}),
     "KL weight 1": (M1, PLAIN),
     "free bits 0.5": (Variant, PLAIN | {"free_nats": 0.5}),

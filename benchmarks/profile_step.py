@@ -34,7 +34,7 @@ from throughput import (
 )
 
 from ssl_vae import config as recipes
-from ssl_vae import distributions, networks, train
+from ssl_vae import devices, distributions, networks, train
 from ssl_vae.batches import Examples, shuffled
 from ssl_vae.models import M1
 
@@ -69,7 +69,7 @@ def training(
         batch_sizes=[batch_size],
         loss_fn=model.loss,
         tx=tx,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
     )
     examples = [Examples(images, jnp.arange(len(images)))]
     state = train.init_state(model.init(jax.random.key(0)), tx)

@@ -84,7 +84,7 @@ def training(case: Case) -> Callable[[], None]:
     import jax.numpy as jnp
 
     from ssl_vae import config as recipes
-    from ssl_vae import train
+    from ssl_vae import devices, train
     from ssl_vae.batches import Examples
     from ssl_vae.models import M1
 
@@ -103,7 +103,7 @@ def training(case: Case) -> Callable[[], None]:
         batch_sizes=[case.batch_size],
         loss_fn=model.loss,
         tx=tx,
-        mesh=train.data_mesh(),
+        mesh=devices.data_mesh(),
         steps_per_scan=case.num_steps,
     )
 

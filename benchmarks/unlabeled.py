@@ -75,14 +75,14 @@ class Given(NamedTuple):
                 " choose fewer"
             )
         search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
-        between = _weights(*search.kneighbors(), len(train))
+        between = _weights(search.kneighbors(), len(train))
         graph = sparse.csr_array((between + between.T) / 2)
         if (parts := connected_components(graph)[0]) > 1:
             raise InputError(
                 f"--num_neighbors={num_neighbors}: the graph falls into {parts} parts;"
                 " choose more"
             )
-        out = _weights(*search.kneighbors(test), len(train))
+        out = _weights(search.kneighbors(test), len(train))
         return cls(train, test, graph, sparse.diags_array(1 / out.sum(axis=1)) @ out)
 
 
@@ -93,8 +93,14 @@ Way = Callable[[Given, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 Propagate = Callable[[sparse.csr_array, np.ndarray, np.ndarray], np.ndarray]
 
 
-def _weights(distance: np.ndarray, rows: np.ndarray, num: int) -> sparse.csr_array:
-    """exp(-4 d^2 / d_k^2) for k neighbors, the farthest at distance d_k: [n, num]."""
+def _weights(found: tuple[np.ndarray, np.ndarray], num: int) -> sparse.csr_array:
+    """exp(-4 d^2 / d_k^2) for k neighbors, the farthest at distance d_k: [n, num].
+
+    Args:
+      found: Distances and rows of the neighbors, [n, k] each.
+      num: How many there are to be a neighbor.
+    """
+    distance, rows = found
     farthest = np.maximum(distance[:, -1:], TINY)
     weights = np.exp(-4 * np.square(distance / farthest))
     starts = np.arange(0, rows.size + 1, rows.shape[1])
