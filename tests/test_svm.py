@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn.model_selection
 import skops.io
 from sklearn.svm import SVC
 
@@ -64,6 +65,25 @@ def test_one_label_a_class_is_too_few_for_cross_validation(data):
         features, labels, C=2.0, standardize=False, cross_validate=True
     )
     assert (fitted[-1].C, fitted[-1].gamma) == (2.0, "scale")
+
+
+@pytest.mark.parametrize("num_labels, repeats", [(8, 20), (100, 10), (600, 2)])
+def test_the_fewer_the_labels_the_more_repeats_up_to_a_limit(
+    num_labels, repeats, monkeypatch
+):
+    asked = []
+
+    class Folds:
+        def __init__(self, *, n_repeats, **_):
+            asked.append(n_repeats)
+            raise StopIteration  # that is all that is asked here
+
+    monkeypatch.setattr(sklearn.model_selection, "RepeatedStratifiedKFold", Folds)
+    features, labels = checkerboard(num_labels, seed=0)
+    settings = {"C": 1.0, "standardize": False, "cross_validate": True}
+    with pytest.raises(StopIteration):
+        svm.fit_svm(features, labels, **settings)
+    assert asked == [repeats]
 
 
 def test_a_saved_classifier_predicts_the_same(data, tmp_path):
