@@ -110,12 +110,13 @@ def _untrained(plan: Plan, num_labels: int) -> int:
     groups = plan.workdir.groups_of_splits(
         num_labels, len(plan.split_seeds(num_labels))
     )
-    stages = {
-        seeds: plan.workdir.stage_of_splits(num_labels, seeds) for seeds in groups
-    }
-    return sum(
-        len(seeds) for seeds, stage in stages.items() if not stage.weights.exists()
-    )
+    stages = [
+        (len(seeds), plan.workdir.stage_of_splits(num_labels, seeds))
+        for seeds in groups
+    ]
+    if "student" in plan.recipe and plan.data.cross_validated:
+        stages.append((1, plan.workdir.stage_of_whole(num_labels)))
+    return sum(num for num, stage in stages if not stage.weights.exists())
 
 
 def _student(plan: Plan, num_labels: int) -> Part:

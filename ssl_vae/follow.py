@@ -138,6 +138,8 @@ class Follower:
 def _models(stage: Stage, plan: Plan) -> list[str]:
     """What the models of a training are called: by label split, or by seed."""
     place = stage.path.relative_to(plan.workdir.path).as_posix()
+    if place.endswith("/splits-all"):
+        return [place.replace("splits", "split")]
     splits = re.fullmatch(r"(labels-\d+)/splits-(\d+)-(\d+)", place)
     if not splits:
         several = len(plan.seeds) > 1

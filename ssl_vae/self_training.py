@@ -22,11 +22,22 @@ from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import Params, Student
 from ssl_vae.placement import labeled_examples
+from ssl_vae.plan import Plan
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
+from ssl_vae.workdir import Stage
 
 FIGURES = 2**31  # above the seed of any split
 STEPS_PER_SCAN = 20  # a step is several splits'
+
+
+class Group(NamedTuple):
+    """Label splits whose students are trained side by side."""
+
+    num_labels: int
+    splits: list[Split]
+    stage: Stage
+    title: str
 
 
 class Teacher(NamedTuple):
@@ -39,7 +50,11 @@ class Teacher(NamedTuple):
 
 
 def train_and_measure(job: Job) -> Iterator[Outcome]:
-    """Trains M1, then SVMs and students for every missing number of labels in turn."""
+    """Trains M1, then SVMs and students for every missing number of labels in turn.
+
+    The SVM and the student that are kept are those of the first split; or, in
+    cross-validation, of all labels.
+    """
     keys = Keys.of_seeds(job.plan.seeds)
     # Folded from `rest` are the students' keys, one a label split; not so these draws.
     of_figures = jax.random.fold_in(keys.rest, FIGURES)
@@ -58,13 +73,9 @@ def _outcome(
     plan, labels = job.plan, job.plan.data.test_labels
     accuracy: dict[int, float] = {}
     every_split, svms, probs, calibration = [], [], [], []
-    for seeds in plan.workdir.groups_of_splits(
-        num_labels, len(plan.split_seeds(num_labels))
-    ):
-        teachers = []
-        if extracted:
-            teachers = [_teacher(job, extracted, num_labels, seed) for seed in seeds]
-        student, params = _train(job, num_labels, seeds, teachers, key)
+    for group in _groups(plan, num_labels):
+        teachers = _teachers(job, extracted, group)
+        student, params = _train(job, group, teachers, key)
         for i, (split, svm, _, teacher) in enumerate(teachers):
             if job.stop():
                 raise Stopped(f"in the figures for {num_labels} labels")
@@ -80,6 +91,12 @@ def _outcome(
             every_split.append(split)
             svms.append(svm)
             probs.append(np.exp(both))
+    kept = svms[:1]
+    if plan.data.cross_validated and plan.is_newest(num_labels):
+        group = _whole(plan, num_labels)
+        teachers = _teachers(job, extracted, group)
+        _train(job, group, teachers, key)
+        kept = [teacher.classifier for teacher in teachers]
     if not extracted:
         return
     row = Row.measured(
@@ -90,22 +107,47 @@ def _outcome(
         calibration=calibration,
     )
     if plan.is_newest(num_labels):
-        svms[0].save(plan.workdir.path, num_labels=num_labels)
+        kept[0].save(plan.workdir.path, num_labels=num_labels)
     model, m1_params, vae, _, test_features = extracted
     said = first_measured(every_split, probs, len(labels))
     yield Outcome([row], model, m1_params, vae, test_features, said)
 
 
-def _teacher(
-    job: Job, extracted: Extracted, num_labels: int, split_seed: int
-) -> Teacher:
-    """The SVM of a label split, its guesses brought to the labels' class shares."""
+def _groups(plan: Plan, num_labels: int) -> list[Group]:
+    """All label splits that are measured."""
+    splits, run = plan.splits(num_labels), plan.workdir
+    return [
+        Group(
+            num_labels,
+            [splits.split(seed) for seed in seeds],
+            run.stage_of_splits(num_labels, seeds),
+            f"{num_labels} labels, {len(seeds)} splits from {seeds[0]}",
+        )
+        for seeds in run.groups_of_splits(num_labels, len(plan.split_seeds(num_labels)))
+    ]
+
+
+def _whole(plan: Plan, num_labels: int) -> Group:
+    """The one that has all labels, for what a cross-validated run keeps."""
+    whole = plan.splits(num_labels).whole
+    stage = plan.workdir.stage_of_whole(num_labels)
+    return Group(num_labels, [whole], stage, f"{num_labels} labels, all of them")
+
+
+def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teacher]:
+    """One a label split, its guesses brought to the labels' class shares.
+
+    None where nothing is extracted.
+    """
+    return [_teacher(job, extracted, split) for split in group.splits if extracted]
+
+
+def _teacher(job: Job, extracted: Extracted, split: Split) -> Teacher:
+    data = job.plan.data
+    labels = data.train_labels[split.labeled]
     if job.stop():
-        raise Stopped(f"in the classifiers for {num_labels} labels")
-    plan = job.plan
-    split = plan.splits(num_labels).split(split_seed)
-    labels = plan.data.train_labels[split.labeled]
-    shares = np.bincount(labels, minlength=plan.data.num_classes) / len(labels)
+        raise Stopped(f"in the classifiers for {len(labels)} labels")
+    shares = np.bincount(labels, minlength=data.num_classes) / len(labels)
     with job.clock.part("classifier"):
         classifier = fitted_svm(job, extracted, split.labeled)
         classifier = classifier.aligned(extracted.train_features, shares)
@@ -117,39 +159,38 @@ def _teacher(
 
 
 def _train(
-    job: Job, num_labels: int, seeds: range, teachers: list[Teacher], key: jax.Array
+    job: Job, group: Group, teachers: list[Teacher], key: jax.Array
 ) -> tuple[Student, Params]:
-    """The students of the splits, with a leading axis; trained side by side."""
+    """The students of a group, their parameters with a leading axis."""
     plan, settings = job.plan, job.plan.recipe.student
-    labels = plan.data.train_labels
+    labels, size = plan.data.train_labels, len(group.splits)
     keys = jax.vmap(lambda seed: Keys.of(jax.random.fold_in(key, seed)))(
-        jnp.asarray(seeds)
+        jnp.asarray([split.seed for split in group.splits])
     )
-    every = np.tile(np.arange(len(labels)), (len(seeds), 1))
-    guesses = np.zeros((len(seeds), len(labels), plan.data.num_classes), np.float32)
+    every = np.tile(np.arange(len(labels)), (size, 1))
+    guesses = np.zeros((size, len(labels), plan.data.num_classes), np.float32)
     for mine, teacher in zip(guesses, teachers, strict=False):
         mine[:] = teacher.train_log_probs
     guesses = job.team.share(guesses)
-    splits = [plan.splits(num_labels).split(seed) for seed in seeds]
-    labeled = np.stack([split.labeled for split in splits])
+    labeled = np.stack([split.labeled for split in group.splits])
     examples = [
         job.train_images.examples(every, jnp.asarray(guesses)),
         labeled_examples(job.train_images, labels, labeled),
     ]
-    batch_sizes = plan.batch_sizes(num_labels, "student")
+    batch_sizes = plan.batch_sizes(group.num_labels, "student")
     student = Student(
         plan.data.image_shape,
         plan.data.num_classes,
         num_steps=settings.num_epochs * (len(labels) // batch_sizes[0]),
     )
     training = Training(
-        plan.workdir.stage_of_splits(num_labels, seeds),
+        group.stage,
         student,
         settings,
         examples,
         batch_sizes,
         keys,
-        title=f"{num_labels} labels, {len(seeds)} splits from {seeds[0]}",
+        title=group.title,
         steps_per_scan=STEPS_PER_SCAN,
     )
     return student, trained_params(job, training)

@@ -17,6 +17,7 @@ from ssl_vae.errors import InputError
 from ssl_vae.labels import check_num_labels, choose_labeled
 
 FOLDS = 5  # at most; fewer where a class has fewer labels
+WHOLE = 2**31 - 1  # stands for the seed of `Splits.whole`
 USUAL_LABELS = (100, 600, 1000, 3000)  # of benchmarks, whose images all have labels
 
 
@@ -115,6 +116,11 @@ class Splits:
     def chosen(self) -> np.ndarray:
         """Training images with the labels that are shared out among the folds."""
         return choose_labeled(self.data.train_labels, self.num_labels, split_seed=0)
+
+    @property
+    def whole(self) -> Split:
+        """All chosen labels and no judge: what a cross-validated run keeps is of it."""
+        return Split(WHOLE, self.chosen, np.arange(0))
 
     @property
     def known(self) -> np.ndarray:

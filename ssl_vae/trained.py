@@ -160,7 +160,11 @@ def _load_svm(
     if "student" not in recipe:
         return of_svm, encode, of_arrays, weights
     student = Student(shape, num_classes, num_steps=1)
-    params = _first_of_splits(run, row.labels, student.init)
+    whole = run.stage_of_whole(row.labels)
+    if whole.weights.exists():
+        params = _first_weights(whole, 1, student.init)
+    else:
+        params = _first_of_splits(run, row.labels, student.init)
     of_student = _mapped(student.class_logits, params)
 
     def of_both(pixels: jax.Array) -> np.ndarray:

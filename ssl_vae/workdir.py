@@ -229,6 +229,10 @@ class Workdir:
         """The training for these label splits."""
         return self.stage(f"labels-{num_labels}/splits-{splits[0]}-{splits[-1]}")
 
+    def stage_of_whole(self, num_labels: int) -> Stage:
+        """The training for `Splits.whole`."""
+        return self.stage(f"labels-{num_labels}/splits-all")
+
 
 def _open_locked(path: Path) -> IO[str]:
     """The lock file, made if need be, open and locked."""

@@ -3,7 +3,9 @@
 import re
 
 import jax
+import numpy as np
 import pytest
+from conftest import blobs
 
 from ssl_vae import config as recipes
 from ssl_vae.dry_run import describe
@@ -39,6 +41,19 @@ def test_every_training_is_told_with_its_sizes_and_nothing_is_written(
     of_labels = [] if name == "m1" else ["8 labels", "40 labels"]
     assert titles == ([] if name == "m2" else ["M1"]) + of_labels
     assert text.count("2 times ") == len(of_labels)
+
+
+def test_a_cross_validated_best_is_trained_once_more_on_all_labels(tmp_path):
+    config = recipes.load(recipes.recipe_path("best"))
+    config.dataset = f"npz:{tmp_path}/mine.npz"
+    labels = np.where(np.arange(60) < 12, np.arange(60) % 4, -1)
+    np.savez(tmp_path / "mine.npz", images=blobs(60, seed=0)[0], labels=labels)
+    config.update_from_flattened_dict(
+        {"train.batch_size": 28, "num_splits": 1} | CHANGES["best"]
+    )
+    plan = make_plan(config, tmp_path / "run")
+    assert "12 labels: " in describe(plan)
+    assert " 4 times " in describe(plan)  # three folds, and all labels
 
 
 def test_parameters_and_steps_are_those_of_the_training(small_data, tmp_path):

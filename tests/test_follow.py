@@ -100,11 +100,14 @@ def shown(folder):
 def test_a_trained_model_has_a_folder_of_curves_and_the_results_have_one(logs):
     with (logs.workdir.path / "m1" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 10')  # torn
+    write_log(logs.workdir.stage_of_whole(8), [{"step": 20, "loss": [7.0]}])
     for _ in range(2):  # the second time in place of the first
         follow_finished(["tensorboard"], logs)
     folder = logs.workdir.path / "tensorboard"
     found = {path.parent.relative_to(folder).as_posix() for path in folder.rglob("ev*")}
-    assert found == {"M1", "labels-8/split-3", "labels-8/split-4", "results"}
+    of_splits = {"labels-8/split-3", "labels-8/split-4", "labels-8/split-all"}
+    assert found == {"M1", "results"} | of_splits
+    assert shown(folder / "labels-8/split-all") == {("loss", 20): 7.0}
     assert shown(folder / "M1") == {("loss", 9): 5.0, ("kl", 9): 0.5}
     for run, split in enumerate((3, 4)):
         assert shown(folder / f"labels-8/split-{split}") == {

@@ -488,8 +488,12 @@ def test_a_log_with_torn_and_alien_lines_is_read(tmp_path):
     stage.mkdir(parents=True)
     (stage / "metrics.jsonl").write_text(text)
     (tmp_path / "metrics.jsonl").write_text("")
-    (log,) = losses.read_logs(tmp_path)
+    whole = tmp_path / "labels-600" / "splits-all"
+    whole.mkdir()
+    (whole / "metrics.jsonl").write_text(lines[0])
+    log, of_whole = losses.read_logs(tmp_path)
     assert log.title == "600 labels, splits 0 to 1"
+    assert of_whole.title == "600 labels, all of them"
     assert log.steps.tolist() == [1, 2, 3]
     assert log.metrics["loss"].tolist() == [[4, 4], [3, 4], [2, 4]]
     (chart,) = losses.loss_charts(log)

@@ -3,11 +3,13 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 from conftest import OWN, SMALL, blobs
 
+import ssl_vae
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
@@ -73,20 +75,43 @@ def test_a_split_that_is_trained_with_others_is_as_it_is_alone(
     assert rows(tmp_path)[0]["test_accuracy"] == rows(finished)[0]["test_accuracy"]
 
 
-def test_labels_of_some_images_only_and_no_test_set(tmp_path):
-    """Cross-validated, kept, loaded, and asked what to label next."""
+@pytest.fixture(scope="module")
+def cross_validated(tmp_path_factory):
+    """A finished run on 60 images with 12 labels and no test set, and its recipe."""
+    folder = tmp_path_factory.mktemp("cross")
     images, classes = blobs(60, seed=0)
     labels = np.where(np.arange(60) < 12, classes, -1)
-    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
-    config = recipe(labels=(), num_splits=1, dataset=f"npz:{tmp_path}/mine.npz")
-    run_experiment(config, tmp_path / "run")
-    (row,) = rows(tmp_path / "run")
+    np.savez(folder / "mine.npz", images=images, labels=labels)
+    config = recipe(labels=(), num_splits=1, dataset=f"npz:{folder}/mine.npz")
+    run_experiment(config, folder / "run")
+    return folder / "run", config, images
+
+
+def test_labels_of_some_images_only_and_no_test_set(cross_validated):
+    """Cross-validated, and asked what to label next."""
+    workdir, config, _ = cross_validated
+    (row,) = rows(workdir)
     assert (row["protocol"], row["split_seeds"]) == ("cross_validation", [0, 1, 2])
     assert row["test_accuracy_mean"] > 0.6
-    plan = make_plan(config, tmp_path / "run")
+    plan = make_plan(config, workdir)
     assert write_suggestions(plan, 5).startswith("5 images to label next")
-    with (tmp_path / "run" / "suggestions.csv").open() as file:
+    with (workdir / "suggestions.csv").open() as file:
         assert all(int(row["image"]) >= 12 for row in csv.DictReader(file))
+
+
+def test_what_a_cross_validation_keeps_has_all_labels(cross_validated, tmp_path):
+    workdir, config, images = cross_validated
+    kept = svm.load_svm(workdir / "classifier.skops")
+    assert kept[-1].shape_fit_ == (12, 4)
+    probs = ssl_vae.load(workdir).predict_proba(images)
+    # A folder of before it was trained has the first fold's students alone.
+    old = shutil.copytree(workdir, tmp_path / "old")
+    shutil.rmtree(old / "labels-12" / "splits-all")
+    assert not np.array_equal(ssl_vae.load(old).predict_proba(images), probs)
+    # Where its training is missing, it is made again, to the last bit.
+    (old / "results.json").unlink()
+    run_experiment(config, old)
+    assert np.array_equal(ssl_vae.load(old).predict_proba(images), probs)
 
 
 def test_small_sets_are_told_how_many_epochs_to_try(small_data, tmp_path, caplog):

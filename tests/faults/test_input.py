@@ -39,9 +39,12 @@ many = settings(
 few = settings(many, max_examples=max(harness.EXAMPLES // 50, 5), deadline=30_000)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _memory():
-    """No malformed file makes this process large; all of them are read in it."""
+    """No malformed file makes this process large; all of them are read in it.
+
+    One test at a time: over a soak Hypothesis itself remembers what it has tried.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     yield
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
