@@ -16,7 +16,7 @@ from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.classifiers import svm
 from ssl_vae.datasets import __main__ as command
-from ssl_vae.datasets import picture
+from ssl_vae.datasets import picture, stored, tfds
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
 from ssl_vae.plan import make_plan
@@ -555,6 +555,18 @@ def test_any_prepared_tfds_set_is_read_with_its_class_names(tfds_dir, monkeypatc
     assert data.cross_validated
     monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
     assert datasets.load("tfds:little_birds").sha256 == data.sha256
+
+
+def test_a_large_tfds_set_is_the_one_that_it_would_be_in_memory(
+    tfds_dir, tmp_path, monkeypatch
+):
+    expected = datasets.load("tfds:little_birds", tfds_dir)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(stored, "LARGE", 1000)
+    monkeypatch.setattr(tfds, "_AT_A_TIME", 7)
+    data = datasets.load("tfds:little_birds", tfds_dir)
+    assert isinstance(data.train_images, stored.StoredImages)
+    assert data.identity == expected.identity
 
 
 @pytest.mark.parametrize(

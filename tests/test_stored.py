@@ -1,12 +1,18 @@
 """Images that are left in their file are those that would be read from it."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import blobs
+from PIL import Image
 
 from ssl_vae import datasets
-from ssl_vae.datasets import npz
-from ssl_vae.datasets.stored import StoredImages
+from ssl_vae.datasets import class_folders, npz, picture
+from ssl_vae.datasets import stored as stored_images
+from ssl_vae.datasets.stored import StoredImages, gathered
 from ssl_vae.errors import InputError
 
 
@@ -88,3 +94,84 @@ def test_only_an_uncompressed_file_may_hold_more_than_memory_should(
     np.savez_compressed(tmp_path / "set.npz", images=images, labels=labels)
     with pytest.raises(InputError, match=r"numpy\.savez, uncompressed"):
         npz.read(tmp_path / "set.npz")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of 24 images of four classes, and one more class to test on."""
+    for number, (image, k) in enumerate(zip(*blobs(24, seed=0), strict=True)):
+        for place in [f"{k}"] + [f"test/{k}"] * (number < 8):
+            path = tmp_path / "set" / place / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return f"folder:{tmp_path / 'set'}"
+
+
+def test_a_large_folder_is_the_set_that_it_would_be_in_memory(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "memory"))
+    expected = datasets.load(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    opened = []
+    read = picture.read
+    monkeypatch.setattr(
+        picture, "read", lambda *a, **k: opened.append(a) or read(*a, **k)
+    )
+    for _ in range(2):  # the second time from the cache
+        data = datasets.load(folder)
+        assert isinstance(data.train_images, StoredImages)
+        assert data.identity == expected.identity
+        assert data.train_sources.tolist() == expected.train_sources.tolist()
+        np.testing.assert_array_equal(data.train_images[:], expected.train_images)
+        np.testing.assert_array_equal(data.test_images, expected.test_images)
+        assert len(opened) == 24 + 8
+
+
+def test_a_damaged_file_of_the_cache_is_made_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    expected = datasets.load(folder).sha256
+    (path,) = (tmp_path / "file").rglob("*.images")
+    content = path.read_bytes()
+    for damaged in (content[:-1], bytes(8) + content[8:]):
+        path.write_bytes(damaged)
+        assert datasets.load(folder).sha256 == expected
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("large", [0, 1 << 20])
+def test_images_that_are_too_few_or_too_many_leave_no_file(
+    large, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stored_images, "LARGE", large)
+    image = np.zeros((3, 2, 1), np.uint8)
+    for count in (4, 6):
+        with pytest.raises(ValueError, match=f"{count} of 5 images"):
+            gathered([image] * count, (5, 3, 2, 1), tmp_path / "images")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_room_for_large_images_it_says_so_in_a_line(folder, tmp_path):
+    """A real limit on the size of files, in a process of its own."""
+    code = (
+        "import resource, signal; from ssl_vae import datasets;"
+        "from ssl_vae.datasets import stored;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
+        f"stored.LARGE = 1000; datasets.load({folder!r})"
+    )
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True
+    )
+    assert "no room for 0.0 GB of images (File too large); make some, or" in done.stderr
+    assert not list((tmp_path / "file" / "ssl_vae").iterdir())
+
+
+def test_too_many_test_images_are_refused_before_any_is_read(folder, monkeypatch):
+    monkeypatch.setattr(class_folders, "MAX_BYTES", 100)
+    monkeypatch.setattr(picture, "read", None)
+    with pytest.raises(InputError, match="test: 8 images of .* give fewer"):
+        datasets.load(folder)

@@ -43,7 +43,7 @@ PREPARE = textwrap.dedent(
     checksums.get_all_url_infos = lambda: infos
     manual = Path(manual_dir) if manual_dir else None
     prepared = tfds.prepare("fashion_mnist", Path(tfds_dir), manual)
-    tfds.read(prepared)
+    tfds.read(prepared, prepared / "none")
     assert 'tensorflow' not in sys.modules
     print(prepared)
     """

@@ -3,18 +3,17 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ssl_vae.datasets.dataset import Dataset
-from ssl_vae.datasets.stored import StoredImages
+from ssl_vae.datasets.dataset import Dataset, Images
+from ssl_vae.datasets.stored import StoredImages, whole_file
 
 _FORMAT = "2"  # raise it when the canonical order or the entry's layout changes
 _ARRAYS = (
-    "train_images",
     "train_labels",
     "train_sources",
     "test_images",
@@ -60,6 +59,7 @@ def get(key: str) -> Dataset | None:
                 source="",
                 cross_validated=bool(entry["cross_validated"]),
                 notes=tuple(entry["notes"].tolist()),
+                train_images=_images(entry, key),
                 **{array: entry[array] for array in _ARRAYS},
             )
             return dataset if dataset.sha256 == str(entry["sha256"]) else None
@@ -70,33 +70,40 @@ def get(key: str) -> Dataset | None:
 def put(key: str, dataset: Dataset) -> None:
     """Keeps a data set under a key; a disk that takes none is no error.
 
-    One whose images stay in their file is not kept: there is no need to.
+    One whose images stay in a file of its owner is not kept: there is no need to.
     """
-    if isinstance(dataset.train_images, StoredImages):
+    images = dataset.train_images
+    kept: dict[str, Any]
+    if not isinstance(images, StoredImages):
+        kept = {"train_images": images}
+    elif images.path == images_file(key):
+        kept = {"shape_in_file": np.array(images.shape_in_file), "rows": images.rows}
+    else:
         return
-    with contextlib.suppress(OSError):
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache_dir(), delete=False) as stream:
-            try:
-                _write(stream, dataset)
-                # Renamed when whole: a reader never sees half an entry.
-                Path(stream.name).replace(_entry(key))
-            except BaseException:
-                Path(stream.name).unlink()
-                raise
+    with contextlib.suppress(OSError), whole_file(_entry(key)) as file:
+        np.savez(
+            file,
+            name=np.array(dataset.name),
+            class_names=np.array(dataset.class_names),
+            sha256=np.array(dataset.sha256),
+            cross_validated=np.array(dataset.cross_validated),
+            notes=np.array(dataset.notes, str),
+            **kept,
+            **{array: getattr(dataset, array) for array in _ARRAYS},
+        )
 
 
-def _write(stream: "tempfile._TemporaryFileWrapper[bytes]", dataset: Dataset) -> None:
-    np.savez(
-        stream,
-        name=np.array(dataset.name),
-        class_names=np.array(dataset.class_names),
-        sha256=np.array(dataset.sha256),
-        cross_validated=np.array(dataset.cross_validated),
-        notes=np.array(dataset.notes, str),
-        **{array: getattr(dataset, array) for array in _ARRAYS},
-    )
-    stream.flush()
+def images_file(key: str) -> Path:
+    """Where the training images of a key lie that are too large for memory."""
+    return cache_dir() / f"{key}.images"
+
+
+def _images(entry: Any, key: str) -> Images:
+    if "train_images" in entry:
+        images: np.ndarray = entry["train_images"]
+        return images
+    shape = tuple(entry["shape_in_file"].tolist())
+    return StoredImages(images_file(key), 0, shape, entry["rows"])
 
 
 def _entry(key: str) -> Path:

@@ -10,7 +10,9 @@ color, all have. Each of these is told in a note.
 """
 
 import logging
+import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import numpy as np
 from ssl_vae.datasets import picture
 from ssl_vae.datasets.dataset import Dataset, assemble
 from ssl_vae.datasets.picture import Header
+from ssl_vae.datasets.stored import as_array, gathered
 from ssl_vae.errors import InputError
 
 logger = logging.getLogger("ssl_vae")
@@ -84,8 +87,12 @@ def find(root: Path) -> Listing:
     return listing
 
 
-def read(listing: Listing) -> Dataset:
+def read(listing: Listing, file: Path) -> Dataset:
     """The images of a folder, of one size and kind.
+
+    Args:
+      listing: What the folder holds.
+      file: Where the training images go if they are too large for memory.
 
     Raises:
       InputError: naming a file that is damaged or too large.
@@ -95,21 +102,20 @@ def read(listing: Listing) -> Dataset:
         logger.info("data: reading %d images in %s", len(paths), listing.root)
     headers = [picture.header(path) for path in paths]
     size, color = common_size(headers), any(each.color for each in headers)
-    shape = len(paths), size[1], size[0], 3 if color else 1
-    if np.prod(shape, dtype=float) > MAX_BYTES:
+    shape = size[1], size[0], 3 if color else 1
+    if len(listing.test) * math.prod(shape) > MAX_BYTES:
         raise InputError(
-            f"{listing.root}: {len(paths)} images of {size[0]}x{size[1]} pixels are "
-            f"more than the limit of {MAX_BYTES >> 30} GiB; give fewer"
+            f"{listing.root / _TEST}: {len(listing.test)} images of "
+            f"{size[0]}x{size[1]} pixels are more than the limit of "
+            f"{MAX_BYTES >> 30} GiB; give fewer"
         )
-    images = np.empty(shape, np.uint8)
-    for row, pixels in enumerate(picture.read_all(paths, size, color=color)):
-        images[row] = pixels
-    first = len(listing.train)
-    test = images[first:], np.array(listing.test_labels)
+    pixels = partial(picture.read_all, size=size, color=color)
+    train = gathered(pixels(listing.train), (len(listing.train), *shape), file)
+    test = as_array(pixels(listing.test), (len(listing.test), *shape))
     names = [path.relative_to(listing.root).as_posix() for path in listing.train]
     return assemble(
-        (images[:first], np.array(listing.labels)),
-        test if listing.test else None,
+        (train, np.array(listing.labels)),
+        (test, np.array(listing.test_labels)) if listing.test else None,
         name="",
         test_labels_from=str(listing.root / _TEST),
         sources=np.array(names),

@@ -20,11 +20,10 @@ from ssl_vae.datasets.dataset import (
     assemble,
     unlabeled_value,
 )
-from ssl_vae.datasets.stored import StoredImages
+from ssl_vae.datasets.stored import LARGE, StoredImages
 from ssl_vae.errors import InputError
 
 MAX_BYTES = 4 << 30  # of an array that is read into memory
-LARGE = 1 << 30  # bytes: images above it stay in their file where they can
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit
 _WANTED = (
     "wanted: images [N, H, W] or [N, H, W, C], labels [N] with -1 for unlabeled, "

@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from ssl_vae.datasets import cache, class_folders, digits, idx, known, npz, tfds
@@ -65,7 +66,7 @@ def _from_npz(path: Path) -> Dataset:
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise InputError(f"--dataset=npz:{path} {what}: give an .npz file")
-    dataset = _cached([path], lambda: npz.read(path))
+    dataset = _cached([path], lambda _: npz.read(path))
     return dataclasses.replace(
         dataset, name=_as_name(path.with_suffix("")), source=f"{path}"
     )
@@ -77,7 +78,8 @@ def _from_images(root: Path) -> Dataset:
         raise InputError(f"--dataset=folder:{root} {what}: give a folder of images")
     listing = class_folders.find(root)
     paths = listing.train + listing.test
-    dataset = _cached(paths, lambda: class_folders.read(listing), root=root)
+    read = partial(class_folders.read, listing)
+    dataset = _cached(paths, read, root=root)
     notes = dataset.notes
     if listing.skipped:
         kinds = "hidden, not PNG or JPEG, or misplaced"
@@ -140,7 +142,7 @@ def _tfds_dir() -> Path:
 def _from_idx(folder: Path, kind: str) -> Dataset:
     paths = idx.require(folder)
 
-    def decode() -> Dataset:
+    def decode(_: Path) -> Dataset:
         arrays, digests = idx.read_set(paths)
         name = known.recognize(digests, folder)
         train, test = idx.pair_up(arrays, paths)
@@ -157,8 +159,8 @@ def _from_idx(folder: Path, kind: str) -> Dataset:
 
 
 def _from_tfds(folder: Path) -> Dataset:
-    def decode() -> Dataset:
-        train, test, names = tfds.read(folder)
+    def decode(images: Path) -> Dataset:
+        train, test, names = tfds.read(folder, images)
         name = _as_name(folder.parent)
         return assemble(
             train, test, name=name, test_labels_from=where, class_names=names
@@ -172,11 +174,12 @@ def _from_tfds(folder: Path) -> Dataset:
 
 
 def _cached(
-    paths: Iterable[Path], decode: Callable[[], Dataset], root: Path | None = None
+    paths: Iterable[Path], decode: Callable[[Path], Dataset], root: Path | None = None
 ) -> Dataset:
+    """From the cache, or decoded: `decode(file for large images)`."""
     key = cache.key_of(paths, root)
     if (dataset := cache.get(key)) is None:
-        dataset = decode()
+        dataset = decode(cache.images_file(key))
         cache.put(key, dataset)
     return dataset
 

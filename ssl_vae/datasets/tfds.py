@@ -13,7 +13,8 @@ import re
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
@@ -21,12 +22,13 @@ from urllib.parse import urljoin
 import numpy as np
 from PIL import Image
 
-from ssl_vae.datasets import idx, network
-from ssl_vae.datasets.dataset import MAX_SIDE, Arrays
+from ssl_vae.datasets import idx, network, stored
+from ssl_vae.datasets.dataset import MAX_SIDE, Arrays, Images
 from ssl_vae.errors import InputError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MODES = {1: "L", 3: "RGB"}
+_AT_A_TIME = 10_000  # records
 
 
 def find(name: str, folder: Path) -> Path | None:
@@ -79,11 +81,12 @@ class Content(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def read(folder: Path) -> Content:
-    """Arrays of a prepared data set.
+def read(folder: Path, file: Path) -> Content:
+    """What a prepared data set holds.
 
     Args:
       folder: a version folder.
+      file: where the training images go if they are too large for memory.
 
     Raises:
       InputError: the data set is damaged or of another kind.
@@ -92,9 +95,11 @@ def read(folder: Path) -> Content:
         with _quiet() as tfds:
             info = tfds.builder_from_directory(folder).info
             _check_kind(info, folder)
-            test = _read_split(info, "test") if "test" in info.splits else None
-            names = tuple(info.features["label"].names)
-            return Content(_read_split(info, "train"), test, names)
+            test = None
+            if "test" in info.splits:
+                test = _read_split(info, "test", stored.as_array)
+            train = _read_split(info, "train", partial(stored.gathered, path=file))
+            return Content(train, test, tuple(info.features["label"].names))
     except InputError:
         raise
     except Exception as error:  # a damaged tree fails in too many ways to list
@@ -245,17 +250,19 @@ def _download_and_prepare(
         ) from error
 
 
-def _read_split(info: Any, split: str) -> Arrays:
+def _read_split(info: Any, split: str, gather: Callable[..., Images]) -> Arrays:
+    """Images and labels of a split; see `stored.gathered` for `gather`."""
     shape, count = info.features["image"].shape, info.splits[split].num_examples
-    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
-    num_read = 0
-    for path in info.splits[split].filepaths:
-        for record in _records(Path(path), info.file_format.value):
-            images[num_read], labels[num_read] = _decode(record, shape)
-            num_read += 1
-    if num_read != count:
-        raise ValueError(f"{split} has {num_read} of {count} examples")
-    return images, labels
+    labels = []
+
+    def images() -> Iterator[np.ndarray]:
+        for path in info.splits[split].filepaths:
+            for record in _records(Path(path), info.file_format.value):
+                image, label = _decode(record, shape)
+                labels.append(label)
+                yield image
+
+    return gather(images(), (count, *shape)), np.array(labels, np.int64)
 
 
 def _records(path: Path, file_format: str) -> Iterator[bytes]:
@@ -264,7 +271,9 @@ def _records(path: Path, file_format: str) -> Iterator[bytes]:
 
     if file_format == "array_record":
         with contextlib.closing(ArrayRecordReader(str(path))) as reader:
-            yield from reader.read_all()
+            for begin in range(0, reader.num_records(), _AT_A_TIME):
+                end = min(begin + _AT_A_TIME, reader.num_records())
+                yield from reader.read(begin, end)
     elif file_format == "tfrecord":  # what TFDS writes where TensorFlow is installed
         with path.open("rb") as stream:
             while length := stream.read(8):
