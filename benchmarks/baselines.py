@@ -22,13 +22,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from ssl_vae import datasets
+from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.evaluate import map_images
 from ssl_vae.gradients import oriented_gradients
 from ssl_vae.labels import check_num_labels, choose_labeled
-from ssl_vae.plan import without_validation
 
 NUM_UNLABELED = 10_000
 NUM_COMPONENTS = 50

@@ -24,6 +24,7 @@ import numpy as np
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets, distributions, fitting
+from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
@@ -31,7 +32,6 @@ from ssl_vae.evaluate import active_units
 from ssl_vae.labels import check_num_labels, choose_labeled
 from ssl_vae.models import M1
 from ssl_vae.networks import MLP
-from ssl_vae.plan import without_validation
 from ssl_vae.splits import usual_labels
 
 LogProb = Callable[[jax.Array, jax.Array], jax.Array]  # logits and pixels -> [batch]

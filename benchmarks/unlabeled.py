@@ -29,13 +29,13 @@ from sklearn.neighbors import NearestNeighbors
 
 import ssl_vae
 from ssl_vae import datasets
+from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.proportions import aligned, aligning_bias
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.labels import choose_labeled
-from ssl_vae.plan import without_validation
 from ssl_vae.results import Results
 from ssl_vae.splits import usual_labels
 

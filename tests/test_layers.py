@@ -31,7 +31,7 @@ FLOORS = [
         "bucket",
     ],
     ["models", "classifiers", "workdir", "splits", "compiled", "usage"],
-    ["train", "checkpoint", "evaluate", "progress", "results"],
+    ["train", "checkpoint", "evaluate", "progress", "results", "checked"],
     ["report", "plan", "trained", "fitting", "placement"],
     ["job", "sinks", "suggest", "dry_run", "semisupervised"],
     ["loop", "follow", "estimators"],
