@@ -114,7 +114,8 @@ def _untrained(plan: Plan, num_labels: int) -> int:
         (len(seeds), plan.workdir.stage_of_splits(num_labels, seeds))
         for seeds in groups
     ]
-    if "student" in plan.recipe and plan.data.cross_validated:
+    kept_apart = plan.data.cross_validated and plan.is_newest(num_labels)
+    if kept_apart and "student" in plan.recipe:
         stages.append((1, plan.workdir.stage_of_whole(num_labels)))
     return sum(num for num, stage in stages if not stage.weights.exists())
 

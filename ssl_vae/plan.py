@@ -51,7 +51,8 @@ class Plan:
     @property
     def sha256(self) -> str:
         """Hex digest of what is left to be done: of recipe, data and rows."""
-        parts = self.recipe.to_dict(), self.data.identity, self.missing
+        rows = [(num_labels, self.is_newest(num_labels)) for num_labels in self.missing]
+        parts = self.recipe.to_dict(), self.data.identity, rows
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property

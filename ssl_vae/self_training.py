@@ -139,14 +139,18 @@ def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teach
 
     None where nothing is extracted.
     """
-    return [_teacher(job, extracted, split) for split in group.splits if extracted]
+    return [
+        _teacher(job, extracted, group.num_labels, split)
+        for split in group.splits
+        if extracted
+    ]
 
 
-def _teacher(job: Job, extracted: Extracted, split: Split) -> Teacher:
+def _teacher(job: Job, extracted: Extracted, num_labels: int, split: Split) -> Teacher:
+    if job.stop():
+        raise Stopped(f"in the classifiers for {num_labels} labels")
     data = job.plan.data
     labels = data.train_labels[split.labeled]
-    if job.stop():
-        raise Stopped(f"in the classifiers for {len(labels)} labels")
     shares = np.bincount(labels, minlength=data.num_classes) / len(labels)
     with job.clock.part("classifier"):
         classifier = fitted_svm(job, extracted, split.labeled)

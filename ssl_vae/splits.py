@@ -17,7 +17,7 @@ from ssl_vae.errors import InputError
 from ssl_vae.labels import check_num_labels, choose_labeled
 
 FOLDS = 5  # at most; fewer where a class has fewer labels
-WHOLE = 2**31 - 1  # stands for the seed of `Splits.whole`
+WHOLE = 2**31 - 1  # above all other seeds
 USUAL_LABELS = (100, 600, 1000, 3000)  # of benchmarks, whose images all have labels
 
 
@@ -25,7 +25,7 @@ class Split(NamedTuple):
     """A choice of labels and its judges.
 
     Attributes:
-      seed: At least 0; it alone decides the choice.
+      seed: At least 0; it alone decides the choice. WHOLE is that of `Splits.whole`.
       labeled: Training images that keep their label, int64 [n], ascending.
       measured: Test images that a classifier of them is measured on, int64, ascending.
     """

@@ -1,6 +1,7 @@
 """Images that are left in their file are those that would be read from it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from conftest import blobs
 from PIL import Image
 
 from ssl_vae import datasets
-from ssl_vae.datasets import class_folders, npz, picture
+from ssl_vae.datasets import class_folders, dataset, npz, picture
 from ssl_vae.datasets import stored as stored_images
 from ssl_vae.datasets.stored import StoredImages, gathered
 from ssl_vae.errors import InputError
@@ -153,21 +154,96 @@ def test_images_that_are_too_few_or_too_many_leave_no_file(
     assert not list(tmp_path.iterdir())
 
 
+LOADS = (
+    "import os, resource, signal; from ssl_vae import datasets;"
+    "from ssl_vae.datasets import picture, stored; stored.LARGE = 1000;"
+)
+
+
+def load_in_a_process(folder, cache, before="", **options):
+    """`datasets.load(folder)` after some statements; prints the digest."""
+    code = f"{LOADS}{before}print(datasets.load({folder!r}).sha256)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"XDG_CACHE_HOME": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
 def test_without_room_for_large_images_it_says_so_in_a_line(folder, tmp_path):
-    """A real limit on the size of files, in a process of its own."""
-    code = (
-        "import resource, signal; from ssl_vae import datasets;"
-        "from ssl_vae.datasets import stored;"
+    """A real limit on the size of files."""
+    limit = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
-        f"stored.LARGE = 1000; datasets.load({folder!r})"
     )
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True
-    )
-    assert "no room for 0.0 GB of images (File too large); make some, or" in done.stderr
+    _, said = load_in_a_process(folder, tmp_path / "file", limit).communicate()
+    assert "InputError" in said.splitlines()[-1]
+    assert "0.0 GB of images cannot be kept there (File too large); make" in said
     assert not list((tmp_path / "file" / "ssl_vae").iterdir())
+
+
+def test_a_cache_that_cannot_be_made_is_not_blamed_on_the_images(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="cannot be kept there .* XDG_CACHE_HOME"):
+        datasets.load(folder)
+
+
+def test_what_a_killed_process_has_decoded_is_written_over(folder, tmp_path):
+    """Killed at its tenth image; then two processes at once."""
+    killed = (
+        "read, calls = picture.read, [];"
+        "picture.read = lambda *a, **k: (calls.append(a), len(calls) == 10 and"
+        " os.kill(os.getpid(), signal.SIGKILL), read(*a, **k))[-1];"
+    )
+    process = load_in_a_process(folder, tmp_path / "file", killed)
+    process.communicate()
+    assert process.returncode == -9
+    (left,) = (tmp_path / "file" / "ssl_vae").iterdir()
+    assert left.suffix == ".partial"
+    two = [load_in_a_process(folder, tmp_path / "file") for _ in range(2)]
+    said = [process.communicate()[0] for process in two]
+    assert said[0] == said[1] != ""
+    left = sorted(path.suffix for path in (tmp_path / "file" / "ssl_vae").iterdir())
+    assert left == [".images", ".npz"]
+
+
+def test_the_cache_may_be_deleted_while_images_are_used(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    images = datasets.load(folder).train_images
+    before = images[:]
+    shutil.rmtree(tmp_path / "file")
+    np.testing.assert_array_equal(images.take(np.arange(24))[:], before)
+
+
+def test_an_entry_without_its_file_is_made_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    expected = datasets.load(folder).sha256
+    for suffix in ("images", "npz"):
+        (path,) = (tmp_path / "file").rglob(f"*.{suffix}")
+        path.unlink()
+        assert datasets.load(folder).sha256 == expected
+        assert path.exists()
+
+
+def test_labeled_images_that_are_too_many_to_be_test_images_are_refused(
+    tmp_path, monkeypatch
+):
+    images, labels = blobs(60, seed=0)
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    monkeypatch.setattr(dataset, "MAX_BYTES", images.nbytes - 1)
+    with pytest.raises(InputError, match="these 60 are more than .* give test images"):
+        npz.read(tmp_path / "set.npz")
+    monkeypatch.setattr(dataset, "MAX_BYTES", images.nbytes)
+    assert len(npz.read(tmp_path / "set.npz").test_images) == 60
 
 
 def test_too_many_test_images_are_refused_before_any_is_read(folder, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ssl_vae.datasets.dataset import Dataset, Images
-from ssl_vae.datasets.stored import StoredImages, whole_file
+from ssl_vae.datasets.stored import StoredImages
 
-_FORMAT = "2"  # raise it when the canonical order or the entry's layout changes
+_FORMAT = "3"  # raise it when the canonical order or the entry's layout changes
 _ARRAYS = (
     "train_labels",
     "train_sources",
@@ -22,7 +23,7 @@ _ARRAYS = (
 
 
 def cache_dir() -> Path:
-    """The folder that this package may fill and anybody may delete."""
+    """The folder that this package may fill and anybody may delete at any time."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ssl_vae"
 
@@ -80,17 +81,26 @@ def put(key: str, dataset: Dataset) -> None:
         kept = {"shape_in_file": np.array(images.shape_in_file), "rows": images.rows}
     else:
         return
-    with contextlib.suppress(OSError), whole_file(_entry(key)) as file:
-        np.savez(
-            file,
-            name=np.array(dataset.name),
-            class_names=np.array(dataset.class_names),
-            sha256=np.array(dataset.sha256),
-            cross_validated=np.array(dataset.cross_validated),
-            notes=np.array(dataset.notes, str),
-            **kept,
-            **{array: getattr(dataset, array) for array in _ARRAYS},
-        )
+    kept |= {array: getattr(dataset, array) for array in _ARRAYS}
+    with contextlib.suppress(OSError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache_dir(), delete=False) as stream:
+            try:
+                np.savez(
+                    stream,
+                    name=np.array(dataset.name),
+                    class_names=np.array(dataset.class_names),
+                    sha256=np.array(dataset.sha256),
+                    cross_validated=np.array(dataset.cross_validated),
+                    notes=np.array(dataset.notes, str),
+                    **kept,
+                )
+                stream.flush()
+                # Renamed when whole: a reader never sees half an entry.
+                Path(stream.name).replace(_entry(key))
+            except BaseException:
+                Path(stream.name).unlink()
+                raise
 
 
 def images_file(key: str) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Arrays = tuple[Images, np.ndarray]  # images, and labels as the source wrote the
 
 
 MAX_SIDE = 256  # pixels: the networks are fully connected
+MAX_BYTES = 4 << 30  # of images that are read into memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +93,13 @@ class Dataset:
             "class_names": list(self.class_names),
             "image_shape": list(self.image_shape),
         }
+
+    def described(self, **words: Any) -> "Dataset":
+        """The same images and labels with another name, source or notes."""
+        other = dataclasses.replace(self, **words)
+        if "sha256" in vars(self):  # of the arrays alone: not to be taken again
+            vars(other)["sha256"] = self.sha256
+        return other
 
     def holdout(self, num: int) -> "Dataset":
         """The same data set with training images in place of the test set.
@@ -182,7 +191,14 @@ def assemble(
     if test:
         test_images, test_labels = _test_part(test, values, test_labels_from)
     else:
-        test_images, test_labels = images[labels >= 0], labels[labels >= 0]
+        judges = np.flatnonzero(labels >= 0)
+        if len(judges) * math.prod(images.shape[1:]) > MAX_BYTES:
+            raise InputError(
+                f"{test_labels_from}: without test images the labeled ones are read "
+                f"into memory, and these {len(judges)} are more than the "
+                f"limit of {MAX_BYTES >> 30} GiB; give test images"
+            )
+        test_images, test_labels = np.asarray(images[judges]), labels[judges]
     names = tuple(class_names[value] for value in values) if class_names else ()
     return Dataset(
         name=name,

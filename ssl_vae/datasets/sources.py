@@ -1,6 +1,6 @@
 """The places that are searched for a data set, in order."""
 
-import dataclasses
+import contextlib
 import difflib
 import os
 import re
@@ -67,9 +67,7 @@ def _from_npz(path: Path) -> Dataset:
         what = "is not a file" if path.exists() else "does not exist"
         raise InputError(f"--dataset=npz:{path} {what}: give an .npz file")
     dataset = _cached([path], lambda _: npz.read(path))
-    return dataclasses.replace(
-        dataset, name=_as_name(path.with_suffix("")), source=f"{path}"
-    )
+    return dataset.described(name=_as_name(path.with_suffix("")), source=f"{path}")
 
 
 def _from_images(root: Path) -> Dataset:
@@ -84,9 +82,7 @@ def _from_images(root: Path) -> Dataset:
     if listing.skipped:
         kinds = "hidden, not PNG or JPEG, or misplaced"
         notes = (*notes, f"{listing.skipped} files skipped: {kinds}")
-    return dataclasses.replace(
-        dataset, name=_as_name(root), source=f"{root}", notes=notes
-    )
+    return dataset.described(name=_as_name(root), source=f"{root}", notes=notes)
 
 
 def _from_folder(name: str, folder: Path) -> Dataset:
@@ -150,8 +146,7 @@ def _from_idx(folder: Path, kind: str) -> Dataset:
         return assemble(train, test, name=name or "", test_labels_from=test_labels)
 
     dataset = _cached(paths.values(), decode)
-    return dataclasses.replace(
-        dataset,
+    return dataset.described(
         # The same files in another folder are the same entry of the cache.
         name=dataset.name or _as_name(folder),
         source=f"{kind} in {folder}",
@@ -170,7 +165,7 @@ def _from_tfds(folder: Path) -> Dataset:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     dataset = _cached(files, decode)
     known.check_content(dataset.name, dataset.sha256, folder)
-    return dataclasses.replace(dataset, source=where)
+    return dataset.described(source=where)
 
 
 def _cached(
@@ -179,6 +174,8 @@ def _cached(
     """From the cache, or decoded: `decode(file for large images)`."""
     key = cache.key_of(paths, root)
     if (dataset := cache.get(key)) is None:
+        with contextlib.suppress(OSError):
+            cache.images_file(key).unlink()  # no good, and its room is needed
         dataset = decode(cache.images_file(key))
         cache.put(key, dataset)
     return dataset

@@ -1,10 +1,11 @@
 """Images that stay in their file: data sets may be larger than memory."""
 
 import contextlib
-import errno
+import copy
+import fcntl
+import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
@@ -14,11 +15,14 @@ import numpy as np
 from ssl_vae.errors import InputError
 
 LARGE = 1 << 30  # bytes: images above it are left in a file, or put into one
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+logger = logging.getLogger("ssl_vae")
 
 
 class StoredImages:
     """uint8 images one after the other in a file, read as they are asked for.
+
+    The file stays open: it may be removed, or another may take its place.
 
     Like an array [N, H, W, C] as far as `shape`, `size`, `len` and indexing by a slice,
     a mask or row numbers of any shape go, which give NumPy arrays.
@@ -42,6 +46,7 @@ class StoredImages:
         """The images at a place of a file; all of them by default."""
         self.path, self.offset, self.shape_in_file = path, offset, shape
         self.rows = np.arange(shape[0]) if rows is None else rows
+        self._file = _Opened(path)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,8 +65,9 @@ class StoredImages:
         """Some of the images, int [n], in that order; nothing is read."""
         if axis:
             raise ValueError(f"axis={axis}: images are rows, of axis 0")
-        rows = self.rows[rows]
-        return type(self)(self.path, self.offset, self.shape_in_file, rows)
+        some = copy.copy(self)
+        some.rows = self.rows[rows]
+        return some
 
     def __getitem__(self, which: Any) -> np.ndarray:
         """The images at a slice, a mask or numbers: uint8 [..., H, W, C]."""
@@ -71,21 +77,32 @@ class StoredImages:
         rows = wanted.reshape(-1)
         # One read for images that lie one behind the other.
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
-        with self.path.open("rb") as file:
-            for begin, end in zip([0, *ends], [*ends, rows.size], strict=True):
-                if begin < end:
-                    at = self.offset + int(rows[begin]) * num_bytes
-                    _read(file, images[begin:end], at)
+        for begin, end in zip([0, *ends], [*ends, rows.size], strict=True):
+            if begin < end:
+                at = self.offset + int(rows[begin]) * num_bytes
+                self._file.read(images[begin:end], at)
         return images.reshape(*wanted.shape, *shape)
 
 
-def _read(file: IO[bytes], images: np.ndarray, at: int) -> None:
-    view = memoryview(images.data).cast("B")
-    while len(view):
-        count = os.preadv(file.fileno(), [view], at)
-        if not count:
-            raise OSError(f"{file.name} has become shorter while it was read")
-        view, at = view[count:], at + count
+class _Opened:
+    """A file that is open for as long as this object lives."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it could not be opened
+            os.close(self._descriptor)
+
+    def read(self, images: np.ndarray, at: int) -> None:
+        """Fills an array with the bytes from a place on; any thread may."""
+        view = memoryview(images.data).cast("B")
+        while len(view):
+            count = os.preadv(self._descriptor, [view], at)
+            if not count:
+                raise OSError(f"{self._path} has become shorter while it was read")
+            view, at = view[count:], at + count
 
 
 def in_parts(
@@ -116,26 +133,57 @@ def gathered(
     Args:
       images: uint8 [H, W, C] each.
       shape: (N, H, W, C).
-      path: Of the file, which is there as a whole or not at all.
+      path: Of the file, which is there as a whole or not at all. If another process is
+        about to write it, this one waits and then writes none.
 
     Raises:
       InputError: the file cannot be written.
       ValueError: there are not N images.
     """
-    if math.prod(shape) <= LARGE:
+    size = math.prod(shape)
+    if size <= LARGE:
         return as_array(images, shape)
-    try:
-        with whole_file(path) as file:
+    logger.info("data: %.1f GB of images are decoded into %s", size / 1e9, path)
+    partial = path.with_name(path.name + ".partial")
+    with _told(path.parent, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(partial, path)
+    with file:
+        if path.exists():  # by another process
+            for _ in _counted(images, shape[0]):
+                pass  # whoever gives the images has more to learn from them
+            return StoredImages(path, 0, shape)
+        try:
             for image in _counted(images, shape[0]):
-                file.write(np.ascontiguousarray(image).data)
-    except OSError as error:
-        if error.errno not in _FULL:
+                with _told(path.parent, size):
+                    file.write(np.ascontiguousarray(image).data)
+            with _told(path.parent, size):
+                file.flush()
+                partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
             raise
-        raise InputError(
-            f"{path.parent}: no room for {math.prod(shape) / 1e9:.1f} GB of images"
-            f" ({error.strerror}); make some, or set XDG_CACHE_HOME to another folder"
-        ) from None
     return StoredImages(path, 0, shape)
+
+
+def _locked(partial: Path, path: Path) -> IO[bytes]:
+    """The file that is to become the one at `path`, empty; its owner alone writes it.
+
+    What a process that was killed has left half done is written over. Where there is a
+    file at `path` by now, nothing is to be written any more.
+    """
+    while True:
+        file = partial.open("ab")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            partial.unlink(missing_ok=True)
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                file.truncate(0)
+                return file
+        file.close()  # its last owner has failed, and removed it
 
 
 def _counted(images: Iterable[np.ndarray], num: int) -> Iterator[np.ndarray]:
@@ -149,14 +197,12 @@ def _counted(images: Iterable[np.ndarray], num: int) -> Iterator[np.ndarray]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be written that is in its place when it is whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+def _told(folder: Path, size: int) -> Iterator[None]:
+    """What keeps a file from being written there, as a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {size / 1e9:.1f} GB of images cannot be kept there"
+            f" ({error.strerror}); make room, or set XDG_CACHE_HOME to another folder"
+        ) from None

@@ -28,7 +28,7 @@ from ssl_vae.errors import InputError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MODES = {1: "L", 3: "RGB"}
-_AT_A_TIME = 10_000  # records
+_AT_A_TIME = 500  # records
 
 
 def find(name: str, folder: Path) -> Path | None:
@@ -262,7 +262,10 @@ def _read_split(info: Any, split: str, gather: Callable[..., Images]) -> Arrays:
                 labels.append(label)
                 yield image
 
-    return gather(images(), (count, *shape)), np.array(labels, np.int64)
+    try:
+        return gather(images(), (count, *shape)), np.array(labels, np.int64)
+    except ValueError as error:
+        raise ValueError(f"{split}: {error}") from error
 
 
 def _records(path: Path, file_format: str) -> Iterator[bytes]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ssl_vae.report import charts
 from ssl_vae.report.charts import SMALL, Axis, Chart, Mark
-from ssl_vae.splits import WHOLE
 
 POINTS = 160
 NAMES = {
@@ -37,18 +36,18 @@ def read_logs(folder: Path) -> list[Log]:
         (folder, "all images, without labels"),
         (folder / "m1", "M1, the first model"),
     ]
-    splits = []
+    splits, wholes = [], []
     for path in folder.glob("labels-*/splits-*"):
         name = f"{path.parent.name}/{path.name}"
         if whole := re.fullmatch(r"labels-(\d+)/splits-all", name, re.A):
-            splits.append((int(whole[1]), WHOLE, WHOLE, path))
+            wholes.append((int(whole[1]), path))
         if bounds := re.fullmatch(r"labels-(\d+)/splits-(\d+)-(\d+)", name, re.A):
-            labels, first, last = map(int, bounds.groups())
-            splits.append((labels, first, last, path))
-    for labels, first, last, path in sorted(splits):
+            splits.append(([int(number) for number in bounds.groups()], path))
+    for (labels, first, last), path in sorted(splits):
         which = f"splits {first} to {last}" if last > first else f"split {first}"
-        which = "all of them" if first == WHOLE else which
         found.append((path, f"{charts.grouped(labels)} labels, {which}"))
+    for labels, path in sorted(wholes):
+        found.append((path, f"{charts.grouped(labels)} labels, all of them"))
     logs = (_read(path / "metrics.jsonl", title) for path, title in found)
     return [log for log in logs if log]
 

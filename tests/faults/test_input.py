@@ -40,17 +40,27 @@ few = settings(many, max_examples=max(harness.EXAMPLES // 50, 5), deadline=30_00
 
 
 @pytest.fixture(autouse=True)
-def _memory():
-    """No malformed file makes this process large; all of them are read in it.
-
-    One test at a time: over a soak Hypothesis itself remembers what it has tried.
-    """
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _memory_of_each():
+    """No malformed file makes this process large; all of them are read in it."""
+    before = most_memory()
     yield
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert after - before < GIGABYTE // 4
+    assert most_memory() - before < GIGABYTE // 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_of_all():
+    """Nor do all together; in a soak Hypothesis itself remembers what it has tried."""
+    before = most_memory()
+    yield
     if harness.SOAK:
-        assert after < GIGABYTE
+        assert most_memory() < GIGABYTE
+    else:
+        assert most_memory() - before < GIGABYTE // 4
+
+
+def most_memory():
+    """Bytes that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def refused(function, *args):
