@@ -14,7 +14,7 @@ from pathlib import Path
 import harness
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -237,6 +237,7 @@ def plant(place, tree):
 
 
 @few
+@example(tree={"a": {"x.png": PICTURES[0]}, "b": {"x.png": PICTURES[-1]}})
 @given(tree=st.dictionaries(NAMES, TREES, max_size=4))
 def test_folders_of_images(tmp_path_factory, tree):
     root = tmp_path_factory.getbasetemp() / "birds"
@@ -245,7 +246,7 @@ def test_folders_of_images(tmp_path_factory, tree):
     with harness.fault("odd folder of images"):
         listing = refused(class_folders.find, root)
         if listing is not None:
-            refused(class_folders.read, listing)
+            refused(class_folders.read, listing, root / "none.images")
 
 
 RESULTS = json.loads((GOLDEN / "results.json").read_text())
