@@ -137,7 +137,7 @@ def _whole(plan: Plan, num_labels: int) -> Group:
 def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teacher]:
     """One a label split, its guesses brought to the labels' class shares.
 
-    None where nothing is extracted.
+    An empty list where nothing is extracted.
     """
     return [
         _teacher(job, extracted, group.num_labels, split)
