@@ -23,15 +23,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, laplacian
-from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 import ssl_vae
 from ssl_vae import datasets
 from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.calibrated import CalibratedSVM
-from ssl_vae.classifiers.proportions import aligned, aligning_bias
+from ssl_vae.classifiers.graph import TINY, Neighbors, smoothed, solve
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
@@ -43,7 +41,6 @@ NUM_NEIGHBORS = 10
 NUM_TAUGHT = 4_000  # images whose propagated label an SVM is given
 NUM_CLUSTERS = 10  # of the mixture; many more take many minutes
 SVM = {"C": 2.0, "standardize": False}
-TINY = 1e-9
 
 
 class Given(NamedTuple):
@@ -74,16 +71,14 @@ class Given(NamedTuple):
                 f"--num_neighbors={num_neighbors}: there are {len(train)} images;"
                 " choose fewer"
             )
-        search = NearestNeighbors(n_neighbors=num_neighbors).fit(train)
-        between = _weights(search.kneighbors(), len(train))
-        graph = sparse.csr_array((between + between.T) / 2)
+        among = Neighbors(train, num_neighbors)
+        graph = among.graph()
         if (parts := connected_components(graph)[0]) > 1:
             raise InputError(
                 f"--num_neighbors={num_neighbors}: the graph falls into {parts} parts;"
                 " choose more"
             )
-        out = _weights(search.kneighbors(test), len(train))
-        return cls(train, test, graph, sparse.diags_array(1 / out.sum(axis=1)) @ out)
+        return cls(train, test, graph, among.of(test))
 
 
 # What is given, the labeled images [n] and their classes as one-hot [n, K] -> by name,
@@ -91,41 +86,6 @@ class Given(NamedTuple):
 Way = Callable[[Given, np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # Graph, labeled images and classes as one-hot -> values of all training images, [N, K].
 Propagate = Callable[[sparse.csr_array, np.ndarray, np.ndarray], np.ndarray]
-
-
-def _weights(found: tuple[np.ndarray, np.ndarray], num: int) -> sparse.csr_array:
-    """exp(-4 d^2 / d_k^2) for k neighbors, the farthest at distance d_k: [n, num].
-
-    Args:
-      found: Distances and rows of the neighbors, [n, k] each.
-      num: How many there are to be a neighbor.
-    """
-    distance, rows = found
-    farthest = np.maximum(distance[:, -1:], TINY)
-    weights = np.exp(-4 * np.square(distance / farthest))
-    starts = np.arange(0, rows.size + 1, rows.shape[1])
-    return sparse.csr_array(
-        (weights.ravel(), rows.ravel(), starts), shape=(len(rows), num)
-    )
-
-
-def solve(matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
-    """`matrix` @ u = right for several right sides at once, [n, K].
-
-    Args:
-      matrix: Positive semidefinite, [n, n], with a diagonal above 0.
-      right: In its range, [n, K].
-    """
-    scale = np.repeat(matrix.diagonal(), right.shape[1])
-    several = LinearOperator(
-        (right.size, right.size),
-        matvec=lambda u: (matrix @ u.reshape(right.shape)).ravel(),
-        dtype=np.float64,
-    )
-    jacobi = LinearOperator(several.shape, matvec=lambda u: u / scale)
-    found, failed = cg(several, right.ravel(), rtol=1e-4, maxiter=5_000, M=jacobi)
-    assert not failed
-    return found.reshape(right.shape)
 
 
 def laplace(
@@ -160,27 +120,13 @@ def poisson(
     return solve(sparse.csr_array(laplacian(graph)), sources)
 
 
-def smoothed(graph: sparse.csr_array, probs: np.ndarray, strength: float) -> np.ndarray:
-    """Values near `probs` [N, K] that differ little between neighbors, [N, K].
-
-    The minimum of the squared distances from `probs`, weighted by degree, plus
-    `strength` times those between neighbors.
-
-    Source: Zhou et al. 2004, "Learning with local and global consistency".
-    """
-    degrees = sparse.diags_array(graph.sum(axis=1))
-    matrix = sparse.csr_array(degrees + strength * laplacian(graph))
-    return solve(matrix, degrees @ probs)
-
-
 def svms(given: Given, known: np.ndarray, one_hot: np.ndarray) -> dict[str, np.ndarray]:
     """The SVM alone, and what the unlabeled images can do to its probabilities."""
     labels = one_hot.argmax(axis=1)
     fitted = CalibratedSVM.fitted(given.train[known], labels, **SVM)
     alone = fitted.pipeline.predict(given.test)
-    scores = [fitted.scores(x) / fitted.temperature for x in (given.train, given.test)]
-    bias = aligning_bias(scores[0], one_hot.mean(axis=0))
-    train, test = (np.exp(aligned(each, bias)) for each in scores)
+    fitted, of_train = fitted.aligned(given.train, one_hot.mean(axis=0))
+    train, test = np.exp(of_train), np.exp(fitted.log_probs(given.test))
     values, smoother = (smoothed(given.graph, train, s) for s in (1, 3))
     return {
         "SVM": one_hot_of(alone, one_hot.shape[1]),

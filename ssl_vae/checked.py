@@ -135,6 +135,11 @@ def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
             f" images, and with --labels={num_labels} there are {there}; {remedy}"
         )
+    if (graph := recipe.get("graph")) and graph.num_neighbors >= num_images:
+        raise InputError(
+            f"--config.graph.num_neighbors={graph.num_neighbors}: there are"
+            f" {num_images} training images; choose fewer"
+        )
     others = {
         "m1.train": recipe.get("m1", {}).get("train"),
         "student": recipe.get("student"),

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, processes, self_training, train
+from ssl_vae import features_first, joint, processes, self_training, smoothing, train
 from ssl_vae.clock import Clock
 from ssl_vae.errors import InputError, RunError, Stopped
 from ssl_vae.job import Job
@@ -36,8 +36,8 @@ def run_experiment(
     """Trains a recipe's model on all training images and the labels of a few.
 
     M1 is trained once, without labels, and an SVM on its features for every choice of
-    the labeled images, and a student of each SVM if the recipe has one. M2 and M1+M2
-    are trained for every such choice. The same call again continues a run that was
+    the labeled images, and what the recipe adds to each SVM. M2 and M1+M2 are trained
+    for every such choice. The same call again continues a run that was
     stopped, and returns the numbers of a finished one without training.
 
     Args:
@@ -160,4 +160,6 @@ def _way(recipe: ConfigDict) -> ModuleType:
     """The way to use the unlabeled images that a recipe is for."""
     if recipes.learns_labels(recipe):
         return joint
-    return self_training if "student" in recipe else features_first
+    if "student" in recipe:
+        return self_training
+    return smoothing if "graph" in recipe else features_first

@@ -75,6 +75,20 @@ def fitted_svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> Calibrate
     return CalibratedSVM.fitted(extracted.train_features[labeled], labels, **settings)
 
 
+def aligned_svm(
+    job: Job, extracted: Extracted, labeled: np.ndarray
+) -> tuple[CalibratedSVM, np.ndarray]:
+    """The same, its guesses brought to the labels' class shares.
+
+    Returns:
+      The SVM, and its log probabilities of all training images, float [N, K].
+    """
+    data = job.plan.data
+    counts = np.bincount(data.train_labels[labeled], minlength=data.num_classes)
+    classifier = fitted_svm(job, extracted, labeled)
+    return classifier.aligned(extracted.train_features, counts / len(labeled))
+
+
 def trained_m1(
     job: Job,
     stage: Stage,

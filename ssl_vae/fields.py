@@ -130,6 +130,12 @@ STUDENT: dict[str, Check] = {
     "student.labeled_batch_size": _whole(1, 1_000_000),
     "num_seeds": (lambda v: v == 1, "1 where a network is taught by the SVMs"),
 }
+# A recipe of m1 with a group `graph` smooths what its SVMs say over one of the images.
+GRAPH: dict[str, Check] = {
+    "graph.num_neighbors": _whole(1, 1000),
+    "graph.strength": _real(0, 1000, open_low=True),
+    "num_seeds": (lambda v: v == 1, "1 where guesses are smoothed over a graph"),
+}
 # Fields that recipes and runs of before do not have, and what they mean by that.
 LATER = {
     "data.placement": "auto",
@@ -153,6 +159,8 @@ def of_recipe(flat: Mapping[str, Any]) -> dict[str, Check]:
     groups = {field.partition(".")[0] for field in flat}
     if name == "m1" and "student" in groups:
         checks |= STUDENT
+    elif name == "m1" and "graph" in groups:
+        checks |= GRAPH
     if "few" in groups and "train.labeled_batch_size" in flat:
         may_change = {
             FEW + field: check

@@ -17,7 +17,7 @@ from ssl_vae import evaluate
 from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import Stopped
-from ssl_vae.extractor import Extracted, extract, fitted_svm
+from ssl_vae.extractor import Extracted, aligned_svm, extract
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import Params, Student
@@ -149,16 +149,9 @@ def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teach
 def _teacher(job: Job, extracted: Extracted, num_labels: int, split: Split) -> Teacher:
     if job.stop():
         raise Stopped(f"in the classifiers for {num_labels} labels")
-    data = job.plan.data
-    labels = data.train_labels[split.labeled]
-    shares = np.bincount(labels, minlength=data.num_classes) / len(labels)
     with job.clock.part("classifier"):
-        classifier = fitted_svm(job, extracted, split.labeled)
-        classifier = classifier.aligned(extracted.train_features, shares)
-        train, test = (
-            classifier.log_probs(features)
-            for features in (extracted.train_features, extracted.test_features)
-        )
+        classifier, train = aligned_svm(job, extracted, split.labeled)
+        test = classifier.log_probs(extracted.test_features)
     return Teacher(split, classifier, train.astype(np.float32), test)
 
 

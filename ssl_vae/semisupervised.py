@@ -100,8 +100,9 @@ def _fit_best(
     key_m1, key_student = jax.random.split(key)
     found = _fit_svm(x, labels, settings, key_m1)
     shares, of_all = np.bincount(labels[known]) / len(known), features(found, x)
-    teacher = _teacher(found | {"bias": np.zeros(len(shares))}).aligned(of_all, shares)
-    guesses = teacher.log_probs(of_all).astype(np.float32)
+    unaligned = _teacher(found | {"bias": np.zeros(len(shares))})
+    teacher, guesses = unaligned.aligned(of_all, shares)
+    guesses = guesses.astype(np.float32)
     every = ExampleSet((x, guesses), np.arange(len(x)), schedule.batch_size - labeled)
     few = ExampleSet((x, labels), known, labeled)
     num_steps = schedule.num_epochs * every.num_batches

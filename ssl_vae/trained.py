@@ -20,6 +20,7 @@ from ssl_vae import checkpoint, evaluate
 from ssl_vae import config as recipes
 from ssl_vae.classifiers import confidence, traceable
 from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.classifiers.smoothed import SmoothedSVM
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
@@ -147,6 +148,8 @@ def _load_svm(
     else:
         m1_params = _first_weights(run.stage(), num_seeds, m1.init)
     encode = _mapped(m1.features, m1_params)
+    if "graph" in recipe:
+        return _load_smoothed(run, recipe, row, num_classes, m1, m1_params)
     classifier = CalibratedSVM.load(run.path, num_labels=row.labels)
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
@@ -175,6 +178,41 @@ def _load_svm(
         return traceable.together(of_arrays(pixels), logits)
 
     return of_both, encode, both_traced, weights | {"student": params}
+
+
+def _load_smoothed(
+    run: Workdir,
+    recipe: ConfigDict,
+    row: Row,
+    num_classes: int,
+    m1: M1,
+    m1_params: Params,
+) -> Parts:
+    """M1's features and an SVM that is smoothed over the graph of its images."""
+    classifier = SmoothedSVM.load(
+        run.path,
+        num_labels=row.labels,
+        num_classes=num_classes,
+        num_neighbors=recipe.graph.num_neighbors,
+        strength=recipe.graph.strength,
+    )
+    encode = _mapped(m1.features, m1_params)
+    arrays = traceable.arrays_of(classifier.svm)
+    graph = {"vertices": classifier.neighbors.vertices, "values": classifier.values}
+
+    def traced(pixels: jax.Array) -> jax.Array:
+        features = m1.features(m1_params, pixels)
+        log_probs = traceable.log_probs(arrays, features)
+        return traceable.smoothed(
+            log_probs,
+            features,
+            graph,
+            num_neighbors=classifier.neighbors.num,
+            strength=classifier.strength,
+        )
+
+    weights: Params = {"m1": m1_params, "svm": arrays, "graph": graph}
+    return lambda pixels: classifier.log_probs(encode(pixels)), encode, traced, weights
 
 
 def _load_joint(

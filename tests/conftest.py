@@ -27,6 +27,7 @@ SMALL = {
 }
 OWN = {
     "m1": {"train.num_epochs": 12},
+    "m1_graph": {"train.num_epochs": 12, "classifier.standardize": True},
     "best": {
         "classifier.standardize": True,
         "student.num_epochs": 2,

@@ -159,17 +159,6 @@ def dense_laplacian(given):
     return np.diag(weights.sum(axis=1)) - weights
 
 
-def test_the_graph_is_symmetric_without_loops_and_joins_the_nearest(given):
-    weights = given.graph.toarray()
-    np.testing.assert_array_equal(weights, weights.T)
-    assert not weights.diagonal().any()
-    distance = np.linalg.norm(given.train[:, None] - given.train[None], axis=-1)
-    order = np.argsort(distance[7])[1:5]
-    assert (weights[7, order] > 0).all()
-    np.testing.assert_allclose(given.neighbors.sum(axis=1), 1)
-    assert (np.diff(given.neighbors.indptr) == 4).all()
-
-
 def test_laplace_learning_is_harmonic_between_the_labels(given):
     from unlabeled import laplace
 
@@ -192,15 +181,6 @@ def test_poisson_learning_is_the_balanced_potential_of_its_sources(given):
     degrees = given.graph.sum(axis=1)
     expected -= degrees @ expected / degrees.sum()
     np.testing.assert_allclose(values, expected, rtol=1e-3)
-
-
-def test_smoothing_weighs_what_is_said_of_an_image_and_of_its_neighbors(given):
-    from unlabeled import smoothed
-
-    probs = np.random.default_rng(1).dirichlet([1, 1], size=len(given.train))
-    degrees = np.diag(given.graph.sum(axis=1))
-    expected = np.linalg.solve(degrees + 3 * dense_laplacian(given), degrees @ probs)
-    np.testing.assert_allclose(smoothed(given.graph, probs, 3), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["laplace", "poisson"])

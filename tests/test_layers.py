@@ -36,7 +36,7 @@ FLOORS = [
     ["job", "sinks", "suggest", "dry_run", "semisupervised"],
     ["loop", "follow", "estimators"],
     ["extractor"],
-    ["features_first", "joint", "self_training"],
+    ["features_first", "joint", "self_training", "smoothing"],
     ["experiment"],
     ["main", "predict", "export", "__init__"],
 ]

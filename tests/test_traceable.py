@@ -19,7 +19,7 @@ def fitted(request):
     classifier = CalibratedSVM.fitted(features, labels, C=2.0, standardize=standardize)
     shares = np.arange(1, num_classes + 1) / sum(range(num_classes + 1))
     others = features[rng.permutation(60)] + rng.normal(size=(60, 4))
-    return classifier.aligned(features, shares), others.astype(np.float32)
+    return classifier.aligned(features, shares)[0], others.astype(np.float32)
 
 
 def test_it_gives_the_log_probs_of_the_svm(fitted):

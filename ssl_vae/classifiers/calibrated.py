@@ -46,16 +46,23 @@ class CalibratedSVM:
         temperature = confidence.temperature_of(pipeline, features, labels)
         return cls(pipeline, temperature, np.zeros(len(np.unique(labels))))
 
-    def aligned(self, features: np.ndarray, shares: np.ndarray) -> Self:
+    def aligned(
+        self, features: np.ndarray, shares: np.ndarray
+    ) -> tuple[Self, np.ndarray]:
         """The same with the bias that gives the classes these shares of images.
 
         Args:
           features: Of images that stand for all, float [N, dim].
           shares: Proportions of the classes among them, float [K].
+
+        Returns:
+          It, and its log probabilities of those images, float [N, K].
         """
-        log_probs = self.log_probs(features)
+        scores = self.scores(features) / self.temperature
+        log_probs = proportions.aligned(scores, self.bias)
         bias = self.bias + proportions.aligning_bias(log_probs, shares)
-        return dataclasses.replace(self, bias=bias)
+        better = dataclasses.replace(self, bias=bias)
+        return better, proportions.aligned(scores, bias)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores of the classes before temperature and bias, float [N, K]."""
@@ -66,12 +73,13 @@ class CalibratedSVM:
         scores = self.scores(features) / self.temperature
         return proportions.aligned(scores, self.bias)
 
-    def save(self, folder: Path, *, num_labels: int) -> None:
+    def save(self, folder: Path, *, num_labels: int, beside: str = "") -> None:
         """Writes classifier.skops and classifier.json, each in one rename.
 
         Args:
           folder: Where they go.
           num_labels: Of the run that it stands for; `load` asks for the same.
+          beside: A file of the folder that belongs to it, and is there already.
         """
         svm_file, json_file = (folder / name for name in FILES)
         svm.save_svm(self.pipeline, svm_file)
@@ -81,17 +89,20 @@ class CalibratedSVM:
             "labels": num_labels,
             "svm_sha256": _digest(svm_file),
         }
+        if beside:
+            content["beside_sha256"] = _digest(folder / beside)
         partial = json_file.with_name(json_file.name + ".partial")
         partial.write_text(json.dumps(content) + "\n")
         partial.replace(json_file)
 
     @classmethod
-    def load(cls, folder: Path, *, num_labels: int) -> Self:
+    def load(cls, folder: Path, *, num_labels: int, beside: str = "") -> Self:
         """What `save` wrote.
 
         Args:
           folder: Where it is.
           num_labels: What `save` was given.
+          beside: The same.
 
         Raises:
           OSError: where a file is missing.
@@ -106,6 +117,8 @@ class CalibratedSVM:
             )
         if _digest(svm_file) != content["svm_sha256"]:
             raise ValueError(f"{svm_file.name} is damaged")
+        if beside and _digest(folder / beside) != content["beside_sha256"]:
+            raise ValueError(f"{beside} is damaged")
         bias = np.asarray(content["bias"], np.float64)
         return cls(svm.load_svm(svm_file), float(content["temperature"]), bias)
 

@@ -10,6 +10,8 @@ import numpy as np
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.confidence import STEEPNESS
 
+TINY = 1e-9
+
 
 def arrays_of(classifier: CalibratedSVM) -> dict[str, np.ndarray]:
     """What `log_probs` needs to know of an SVM, float32, by name.
@@ -79,8 +81,42 @@ def log_probs(arrays: dict[str, Any], features: jax.Array) -> jax.Array:
 
 def _rbf(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
     """exp(-gamma |x - y|^2) of all rows x [N, dim] and y [S, dim]: [N, S]."""
+    return jnp.exp(-gamma * _squares(x, y))
+
+
+def _squares(x: jax.Array, y: jax.Array) -> jax.Array:
+    """|x - y|^2 of all rows x [N, dim] and y [S, dim]: [N, S]."""
     squares = jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1)[None]
-    return jnp.exp(-gamma * jnp.maximum(squares - 2 * x @ y.T, 0))
+    return jnp.maximum(squares - 2 * x @ y.T, 0)
+
+
+def smoothed(
+    log_probs: jax.Array,
+    features: jax.Array,
+    graph: dict[str, np.ndarray],
+    *,
+    num_neighbors: int,
+    strength: float,
+) -> jax.Array:
+    """What `SmoothedSVM.log_probs` makes of its SVM's, float32 [N, K].
+
+    Args:
+      log_probs: What the SVM says, [N, K].
+      features: Of the same images, float32 [N, dim].
+      graph: Features of its vertices, "vertices", float32 [V, dim], and what was found
+        of them, "values", [V, K].
+      num_neighbors: Of each image.
+      strength: Of the smoothing.
+    """
+    center = graph["vertices"].mean(axis=0)  # float32 keeps more digits about 0
+    vertices = jnp.asarray(graph["vertices"] - center)
+    squares = _squares(features - jnp.asarray(center)[None], vertices)
+    nearest = -jax.lax.top_k(-squares, num_neighbors)[0]
+    farthest = jnp.maximum(nearest[:, -1:], TINY)
+    weights = jnp.where(squares <= farthest, jnp.exp(-4 * squares / farthest), 0.0)
+    near = weights @ jnp.asarray(graph["values"]) / jnp.sum(weights, axis=1)[:, None]
+    both = (jnp.exp(log_probs) + strength * near) / (1 + strength)
+    return jnp.log(jnp.maximum(both, TINY))
 
 
 def together(teacher: jax.Array, student: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ SAME = {
     "div": "Div",
     "eq": "Equal",
     "exp": "Exp",
+    "le": "LessOrEqual",
     "log": "Log",
     "max": "Max",
     "min": "Min",
@@ -155,7 +156,8 @@ class _Graph:
         rule = getattr(self, f"on_{operation}", None)
         if rule is None:
             raise _unknown(eqn)
-        return [rule(eqn, *inputs)]
+        results = rule(eqn, *inputs)
+        return results if isinstance(results, list) else [results]
 
     def on_broadcast_in_dim(self, eqn: JaxprEqn, x: Value) -> str:
         lengths = [1] * len(eqn.params["shape"])
@@ -251,6 +253,14 @@ class _Graph:
         ends = [_size(end, np.iinfo(np.int64).max) for end in ends]
         axes = range(len(starts))
         return self.node("Slice", x, *map(np.array, (starts, ends, axes, steps)))
+
+    def on_top_k(self, eqn: JaxprEqn, x: Value) -> list[Value]:
+        values, places = f"v{len(self.nodes)}", f"places{len(self.nodes)}"
+        names = [self.name(x), self.name(np.array([eqn.params["k"]]))]
+        axis = eqn.params["axis"]
+        node = helper.make_node("TopK", names, [values, places], axis=axis)
+        self.nodes.append(node)
+        return [values, self.node("Cast", places, to=onnx.TensorProto.INT32)]
 
     def on_square(self, eqn: JaxprEqn, x: Value) -> str:
         return self.node("Mul", x, x)

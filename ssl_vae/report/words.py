@@ -18,6 +18,8 @@ MODELS = {
     " variable, a generative model with a class and a style, whose q(y|z) classifies.",
 }
 CLASSIFIERS = {
+    "svm_graph": "What the machine says of an image is averaged with what it says of"
+    " training images that look like it, and of those that look like them.",
     "svm_student": "A convolutional network learns from the machine's guesses about all"
     " images, and the two answer together.",
 }

@@ -1,0 +1,114 @@
+"""An SVM whose guesses about the training images were smoothed over their graph."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from scipy import sparse
+
+from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.classifiers.graph import Neighbors, smoothed
+
+FILE = "graph.npy"  # beside those of the SVM
+TINY = 1e-9  # a probability that is as good as none
+
+
+@dataclass(frozen=True)
+class SmoothedSVM:
+    """What an SVM says of an image, and what it says of images that look like it.
+
+    Attributes:
+      svm: It says p(x), the probabilities of the classes.
+      neighbors: Vertices x_j; those that are neighbors of x have weights w_j(x).
+      values: Probabilities v_j of the vertices after `graph.smoothed`, float [V, K].
+      strength: s, above 0, of
+
+        (p(x) + s sum_j w_j(x) v_j) / (1 + s),
+
+        which is where the squared distances from p(x) and, s times, from the neighbors'
+        values are least: the rule by which the vertices got theirs.
+    """
+
+    svm: CalibratedSVM
+    neighbors: Neighbors
+    values: np.ndarray
+    strength: float
+
+    @classmethod
+    def fitted(
+        cls,
+        svm: CalibratedSVM,
+        neighbors: Neighbors,
+        graph: sparse.csr_array,
+        probs: np.ndarray,
+        *,
+        strength: float,
+    ) -> Self:
+        """With what comes of the SVM's probabilities of the vertices.
+
+        Args:
+          svm: Fitted to the labeled.
+          neighbors: Of the vertices.
+          graph: Theirs.
+          probs: What the SVM says of them, float [V, K].
+          strength: See above.
+        """
+        values = np.maximum(smoothed(graph, probs, strength), 0)
+        values /= values.sum(axis=1, keepdims=True)  # a little off, as it was solved
+        return cls(svm, neighbors, values.astype(np.float32), strength)
+
+    def log_probs(self, features: np.ndarray) -> np.ndarray:
+        """Log probabilities of the classes, float [N, K], of features [N, dim]."""
+        return self.given(features, self.neighbors.of(features))
+
+    def given(self, features: np.ndarray, near: sparse.csr_array) -> np.ndarray:
+        """The same where the weights of the neighbors, `neighbors.of`, are known."""
+        probs = np.exp(self.svm.log_probs(features))
+        both = (probs + self.strength * (near @ self.values)) / (1 + self.strength)
+        return np.asarray(np.log(np.maximum(both, TINY)))
+
+    def save(self, folder: Path, *, num_labels: int) -> None:
+        """Writes graph.npy and then the files of the SVM, each in one rename.
+
+        Args:
+          folder: Where they go.
+          num_labels: Of the run that it stands for; `load` asks for the same.
+        """
+        partial = folder / f"{FILE}.partial"
+        with partial.open("wb") as file:
+            np.save(file, np.hstack([self.neighbors.vertices, self.values]))
+        partial.replace(folder / FILE)
+        self.svm.save(folder, num_labels=num_labels, beside=FILE)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        num_labels: int,
+        num_classes: int,
+        num_neighbors: int,
+        strength: float,
+    ) -> Self:
+        """What `save` wrote.
+
+        Args:
+          folder: Where it is.
+          num_labels: What `save` was given.
+          num_classes: Of the SVM.
+          num_neighbors: Of the neighbors.
+          strength: As it was.
+
+        Raises:
+          OSError: where a file is missing.
+          ValueError, KeyError, TypeError: for a file with anything else in it.
+        """
+        svm = CalibratedSVM.load(folder, num_labels=num_labels, beside=FILE)
+        # Not packed, so it takes no more memory than its digest was made of.
+        both = np.load(folder / FILE, allow_pickle=False)
+        if both.dtype != np.float32 or both.ndim != 2 or both.shape[1] <= num_classes:
+            raise ValueError(f"{FILE} holds {both.dtype}{list(both.shape)}")
+        vertices, values = np.split(both, [both.shape[1] - num_classes], axis=1)
+        neighbors = Neighbors(np.ascontiguousarray(vertices), num_neighbors)
+        return cls(svm, neighbors, np.ascontiguousarray(values), strength)
