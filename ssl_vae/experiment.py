@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, processes, self_training, smoothing, train
+from ssl_vae import features_first, joint, processes, self_training, train
 from ssl_vae.clock import Clock
 from ssl_vae.errors import InputError, RunError, Stopped
 from ssl_vae.job import Job
@@ -160,6 +160,4 @@ def _way(recipe: ConfigDict) -> ModuleType:
     """The way to use the unlabeled images that a recipe is for."""
     if recipes.learns_labels(recipe):
         return joint
-    if "student" in recipe:
-        return self_training
-    return smoothing if "graph" in recipe else features_first
+    return self_training if "student" in recipe else features_first

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
-from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
@@ -65,28 +64,6 @@ def _extracted(job: Job, model: M1, params: Params, key: jax.Array) -> Extracted
         vae |= {"epochs": epochs, "steps": epochs * plan.steps_per_epoch(0)}
         train_features = job.train_images.map(model.features, params)
     return Extracted(model, params, vae, np.asarray(train_features), test_features)
-
-
-def fitted_svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> CalibratedSVM:
-    """The recipe's SVM for a choice of labeled training images, int [n]."""
-    settings = job.plan.recipe.classifier.to_dict()
-    del settings["name"]
-    labels = job.plan.data.train_labels[labeled]
-    return CalibratedSVM.fitted(extracted.train_features[labeled], labels, **settings)
-
-
-def aligned_svm(
-    job: Job, extracted: Extracted, labeled: np.ndarray
-) -> tuple[CalibratedSVM, np.ndarray]:
-    """The same, its guesses brought to the labels' class shares.
-
-    Returns:
-      The SVM, and its log probabilities of all training images, float [N, K].
-    """
-    data = job.plan.data
-    counts = np.bincount(data.train_labels[labeled], minlength=data.num_classes)
-    classifier = fitted_svm(job, extracted, labeled)
-    return classifier.aligned(extracted.train_features, counts / len(labeled))
 
 
 def trained_m1(

@@ -1,8 +1,9 @@
 """One way to use unlabeled images: a VAE of all of them, then an SVM on its features.
 
 The VAE learns no labels, so one serves every number of labels and every label split.
-There may be several, of as many seeds, and an SVM on the features of each: then the
-accuracies are means over them, and of all else the first stands for all.
+What the SVM says may be smoothed over the graph of the images. There may be several
+VAEs, of as many seeds, and an SVM on the features of each: then the accuracies are
+means over them, and of all else the first stands for all.
 """
 
 from collections.abc import Iterator
@@ -10,59 +11,61 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssl_vae import svms
 from ssl_vae.classifiers import confidence
-from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import Stopped
-from ssl_vae.extractor import Extracted, extract, fitted_svm
+from ssl_vae.extractor import Extracted, extract
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.results import Row
 from ssl_vae.splits import first_measured
+from ssl_vae.svms import Fit, Fitted
 
 
-class Fitted(NamedTuple):
-    """The SVMs of a VAE at a number of labels."""
+class Measured(NamedTuple):
+    """The classifiers of a VAE at a number of labels."""
 
     accuracy: list[float]  # one a label split
     calibration: list[dict[str, float]]
-    kept: CalibratedSVM
-    probs: np.ndarray  # [M, K], calibrated, of the test images
+    kept: Fitted
+    probs: np.ndarray  # [M, K], of the test images
 
 
 def train_and_measure(job: Job) -> Iterator[Outcome]:
-    """Trains the VAEs, fits the SVMs that are missing, and keeps one.
+    """Trains the VAEs, fits the classifiers that are missing, and keeps one.
 
-    The SVM that is kept is that of the most labels of the run, first split or, in
+    The one that is kept is that of the most labels of the run, first split or, in
     cross-validation, of all of them.
     """
     plan = job.plan
     first: Extracted | None = None
     figures = []
-    fitted: dict[int, list[Fitted]] = {num_labels: [] for num_labels in plan.missing}
+    measured: dict[int, list[Measured]] = {n: [] for n in plan.missing}
     for extracted in extract(job, Keys.of_seeds(plan.seeds)):
         first = first or extracted
         figures.append(extracted.vae)
         with job.clock.part("classifier"):
-            for num_labels, of_seeds in fitted.items():
-                of_seeds.append(_fit_svms(job, num_labels, extracted))
+            fit = svms.fitter(job, extracted)
+            for num_labels, of_seeds in measured.items():
+                of_seeds.append(_measured(job, num_labels, fit))
     if first is None:
         return
-    rows = [_row(job, num_labels, of_seeds) for num_labels, of_seeds in fitted.items()]
-    newest = fitted[plan.missing[-1]][0]
+    rows = [_row(job, num_labels, each) for num_labels, each in measured.items()]
+    newest = measured[plan.missing[-1]][0]
     if plan.is_newest(plan.missing[-1]):
-        newest.kept.save(plan.workdir.path, num_labels=plan.missing[-1])
+        newest.kept.save(plan.workdir, plan.missing[-1])
     vae = figures[0] | ({"of_seeds": figures} if len(figures) > 1 else {})
     model, params, _, _, test_features = first
     yield Outcome(rows, model, params, vae, test_features, newest.probs)
 
 
-def _row(job: Job, num_labels: int, of_seeds: list[Fitted]) -> Row:
+def _row(job: Job, num_labels: int, of_seeds: list[Measured]) -> Row:
     """A row of results."""
     plan = job.plan
-    each = [fitted.accuracy for fitted in of_seeds]
+    each = [measured.accuracy for measured in of_seeds]
     means = np.mean(each, axis=0).tolist()
     return Row.measured(
         num_labels,
-        plan.recipe.classifier.name,
+        svms.name_of(job),
         dict(zip(plan.split_seeds(num_labels), means, strict=True)),
         protocol=plan.splits(num_labels).protocol,
         calibration=of_seeds[0].calibration,
@@ -70,30 +73,33 @@ def _row(job: Job, num_labels: int, of_seeds: list[Fitted]) -> Row:
     )
 
 
-def _fit_svms(job: Job, num_labels: int, extracted: Extracted) -> Fitted:
-    """The SVMs of all label splits on the features of one VAE.
+def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
+    """The classifiers of all label splits on the features of one VAE.
 
     In cross-validation the one that is kept has all the labels, and every image's probs
     are those of one that was not given its label.
     """
     plan, labels = job.plan, job.plan.data.test_labels
-    splits = plan.splits(num_labels)
-    every_split, accuracy, svms, probs, calibration = [], [], [], [], []
+    splits, kept = plan.splits(num_labels), None
+    every_split, accuracy, probs, calibration = [], [], [], []
     for split_seed in plan.split_seeds(num_labels):
-        if job.stop():
-            raise Stopped(f"in the classifiers for {num_labels} labels")
+        _heed(job, num_labels)
         split = splits.split(split_seed)
-        classifier = fitted_svm(job, extracted, split.labeled)
-        features = extracted.test_features[split.measured]
-        scores, measured = classifier.scores(features), labels[split.measured]
-        temperature = classifier.temperature
-        accuracy.append(classifier.pipeline.score(features, measured))
+        fitted = fit(split.labeled)
+        kept = kept or fitted
+        scores, mine = fitted.scores[split.measured], labels[split.measured]
+        right = fitted.classes[split.measured] == mine
+        accuracy.append(float(np.mean(right)))
         every_split.append(split)
-        svms.append(classifier)
-        probs.append(confidence.class_probs(scores, temperature))
-        calibration.append(confidence.figures(scores, measured, temperature))
-    kept = svms[0]
-    if plan.data.cross_validated:
-        kept = fitted_svm(job, extracted, splits.chosen)
+        probs.append(confidence.class_probs(scores, fitted.temperature))
+        calibration.append(confidence.figures(scores, mine, fitted.temperature))
+    if kept is None or plan.data.cross_validated:
+        _heed(job, num_labels)
+        kept = fit(splits.chosen)
     said = first_measured(every_split, probs, len(labels))
-    return Fitted(accuracy, calibration, kept, said)
+    return Measured(accuracy, calibration, kept, said)
+
+
+def _heed(job: Job, num_labels: int) -> None:
+    if job.stop():
+        raise Stopped(f"in the classifiers for {num_labels} labels")

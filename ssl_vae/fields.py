@@ -134,7 +134,6 @@ STUDENT: dict[str, Check] = {
 GRAPH: dict[str, Check] = {
     "graph.num_neighbors": _whole(1, 1000),
     "graph.strength": _real(0, 1000, open_low=True),
-    "num_seeds": (lambda v: v == 1, "1 where guesses are smoothed over a graph"),
 }
 # Fields that recipes and runs of before do not have, and what they mean by that.
 LATER = {

@@ -17,7 +17,7 @@ from ssl_vae import evaluate
 from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import Stopped
-from ssl_vae.extractor import Extracted, aligned_svm, extract
+from ssl_vae.extractor import Extracted, extract
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import Params, Student
@@ -25,6 +25,7 @@ from ssl_vae.placement import labeled_examples
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
+from ssl_vae.svms import aligned_svm
 from ssl_vae.workdir import Stage
 
 FIGURES = 2**31  # above the seed of any split
@@ -150,7 +151,9 @@ def _teacher(job: Job, extracted: Extracted, num_labels: int, split: Split) -> T
     if job.stop():
         raise Stopped(f"in the classifiers for {num_labels} labels")
     with job.clock.part("classifier"):
-        classifier, train = aligned_svm(job, extracted, split.labeled)
+        classifier, train = aligned_svm(
+            job, extracted, split.labeled, extracted.train_features
+        )
         test = classifier.log_probs(extracted.test_features)
     return Teacher(split, classifier, train.astype(np.float32), test)
 

@@ -149,7 +149,7 @@ def _load_svm(
         m1_params = _first_weights(run.stage(), num_seeds, m1.init)
     encode = _mapped(m1.features, m1_params)
     if "graph" in recipe:
-        return _load_smoothed(run, recipe, row, num_classes, m1, m1_params)
+        return _load_smoothed(run, recipe, row, m1, m1_params)
     classifier = CalibratedSVM.load(run.path, num_labels=row.labels)
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
@@ -181,18 +181,13 @@ def _load_svm(
 
 
 def _load_smoothed(
-    run: Workdir,
-    recipe: ConfigDict,
-    row: Row,
-    num_classes: int,
-    m1: M1,
-    m1_params: Params,
+    run: Workdir, recipe: ConfigDict, row: Row, m1: M1, m1_params: Params
 ) -> Parts:
     """M1's features and an SVM that is smoothed over the graph of its images."""
     classifier = SmoothedSVM.load(
         run.path,
+        run.graph(row.labels),
         num_labels=row.labels,
-        num_classes=num_classes,
         num_neighbors=recipe.graph.num_neighbors,
         strength=recipe.graph.strength,
     )

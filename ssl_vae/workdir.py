@@ -229,6 +229,10 @@ class Workdir:
         """The training for these label splits."""
         return self.stage(f"labels-{num_labels}/splits-{splits[0]}-{splits[-1]}")
 
+    def graph(self, num_labels: int) -> Path:
+        """What the classifier of so many labels knows of the graph of the images."""
+        return self.path / f"labels-{num_labels}" / "graph.npy"
+
     def stage_of_whole(self, num_labels: int) -> Stage:
         """The training for `Splits.whole`."""
         return self.stage(f"labels-{num_labels}/splits-all")

@@ -48,13 +48,13 @@ def test_more_labels_reuse_the_vae_and_fewer_leave_what_is_kept(
     finished, small_data, tmp_path
 ):
     workdir = shutil.copytree(finished("m1_graph"), tmp_path / "run")
-    before = (workdir / "graph.npy").read_bytes()
+    before = (workdir / "labels-8" / "graph.npy").read_bytes()
     run_experiment(recipe(labels=(4,)), workdir, data_dir=small_data)
-    assert (workdir / "graph.npy").read_bytes() == before
+    assert (workdir / "labels-8" / "graph.npy").read_bytes() == before
     run_experiment(recipe(labels=(12,)), workdir, data_dir=small_data)
     assert [row["labels"] for row in rows(workdir)] == [4, 8, 12]
     assert rows(workdir)[1] == rows(finished("m1_graph"))[0]
-    assert (workdir / "graph.npy").read_bytes() != before
+    assert (workdir / "labels-12" / "graph.npy").read_bytes() != before
     assert ssl_vae.load(workdir).num_labels == 12
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_numbers(
 def test_a_part_of_the_images_can_be_the_graph(small_data, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "MAX_VERTICES", 50)
     run_experiment(recipe(), tmp_path, data_dir=small_data)
-    assert np.load(tmp_path / "graph.npy").shape == (50, 4 + 4)
+    assert np.load(tmp_path / "labels-8" / "graph.npy").shape == (50, 4 + 4)
     assert rows(tmp_path)[0]["test_accuracy_mean"] > 0.8
 
 
@@ -107,10 +107,11 @@ def test_more_neighbors_than_there_are_images_are_refused(small_data, tmp_path):
 
 def test_a_damaged_graph_is_named_in_one_line(finished, tmp_path):
     workdir = shutil.copytree(finished("m1_graph"), tmp_path / "run")
-    (workdir / "graph.npy").write_bytes(b"no array")
+    file = workdir / "labels-8" / "graph.npy"
+    file.write_bytes(b"no array")
     with pytest.raises(InputError, match=r"not a whole run \(graph.npy is damaged\)"):
         ssl_vae.load(workdir)
-    (workdir / "graph.npy").unlink()
+    file.unlink()
     with pytest.raises(InputError, match="not a whole run"):
         ssl_vae.load(workdir)
 
@@ -121,3 +122,17 @@ def test_a_mistyped_field_of_the_graph_gets_the_nearest_name():
         config.graph.strenght = 3.0
     with pytest.raises(InputError, match=r"did you mean --config.graph.strength"):
         recipes.validate(config)
+
+
+def test_of_several_seeds_the_accuracy_is_the_mean_and_the_first_is_kept(
+    finished, small_data, tmp_path
+):
+    run_experiment(recipe(num_seeds=2), tmp_path, data_dir=small_data)
+    (row,) = rows(tmp_path)
+    assert row["seeds"] == [42, 43]
+    images, _ = blobs(80, seed=1)
+    found, alone = (
+        ssl_vae.load(run).predict_proba(images)
+        for run in (tmp_path, finished("m1_graph"))
+    )
+    np.testing.assert_allclose(found, alone, atol=1e-3)

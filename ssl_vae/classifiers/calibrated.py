@@ -73,13 +73,15 @@ class CalibratedSVM:
         scores = self.scores(features) / self.temperature
         return proportions.aligned(scores, self.bias)
 
-    def save(self, folder: Path, *, num_labels: int, beside: str = "") -> None:
+    def save(
+        self, folder: Path, *, num_labels: int, beside: Path | None = None
+    ) -> None:
         """Writes classifier.skops and classifier.json, each in one rename.
 
         Args:
           folder: Where they go.
           num_labels: Of the run that it stands for; `load` asks for the same.
-          beside: A file of the folder that belongs to it, and is there already.
+          beside: A file that belongs to it, and is there already.
         """
         svm_file, json_file = (folder / name for name in FILES)
         svm.save_svm(self.pipeline, svm_file)
@@ -90,13 +92,13 @@ class CalibratedSVM:
             "svm_sha256": _digest(svm_file),
         }
         if beside:
-            content["beside_sha256"] = _digest(folder / beside)
+            content["beside_sha256"] = _digest(beside)
         partial = json_file.with_name(json_file.name + ".partial")
         partial.write_text(json.dumps(content) + "\n")
         partial.replace(json_file)
 
     @classmethod
-    def load(cls, folder: Path, *, num_labels: int, beside: str = "") -> Self:
+    def load(cls, folder: Path, *, num_labels: int, beside: Path | None = None) -> Self:
         """What `save` wrote.
 
         Args:
@@ -117,8 +119,8 @@ class CalibratedSVM:
             )
         if _digest(svm_file) != content["svm_sha256"]:
             raise ValueError(f"{svm_file.name} is damaged")
-        if beside and _digest(folder / beside) != content["beside_sha256"]:
-            raise ValueError(f"{beside} is damaged")
+        if beside and _digest(beside) != content["beside_sha256"]:
+            raise ValueError(f"{beside.name} is damaged")
         bias = np.asarray(content["bias"], np.float64)
         return cls(svm.load_svm(svm_file), float(content["temperature"]), bias)
 

@@ -10,7 +10,6 @@ from scipy import sparse
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, smoothed
 
-FILE = "graph.npy"  # beside those of the SVM
 TINY = 1e-9  # a probability that is as good as none
 
 
@@ -27,7 +26,8 @@ class SmoothedSVM:
         (p(x) + s sum_j w_j(x) v_j) / (1 + s),
 
         which is where the squared distances from p(x) and, s times, from the neighbors'
-        values are least: the rule by which the vertices got theirs.
+        values are least: so did the vertices get theirs. An image that is a vertex is
+        no neighbor of its own here either.
     """
 
     svm: CalibratedSVM
@@ -68,35 +68,37 @@ class SmoothedSVM:
         both = (probs + self.strength * (near @ self.values)) / (1 + self.strength)
         return np.asarray(np.log(np.maximum(both, TINY)))
 
-    def save(self, folder: Path, *, num_labels: int) -> None:
-        """Writes graph.npy and then the files of the SVM, each in one rename.
+    def save(self, folder: Path, graph: Path, *, num_labels: int) -> None:
+        """Writes vertices and values side by side, then the SVM, each in one rename.
 
         Args:
-          folder: Where they go.
+          folder: Where the files of the SVM go.
+          graph: Where the graph goes, as a .npy file.
           num_labels: Of the run that it stands for; `load` asks for the same.
         """
-        partial = folder / f"{FILE}.partial"
+        graph.parent.mkdir(parents=True, exist_ok=True)
+        partial = graph.with_name(graph.name + ".partial")
         with partial.open("wb") as file:
             np.save(file, np.hstack([self.neighbors.vertices, self.values]))
-        partial.replace(folder / FILE)
-        self.svm.save(folder, num_labels=num_labels, beside=FILE)
+        partial.replace(graph)
+        self.svm.save(folder, num_labels=num_labels, beside=graph)
 
     @classmethod
     def load(
         cls,
         folder: Path,
+        graph: Path,
         *,
         num_labels: int,
-        num_classes: int,
         num_neighbors: int,
         strength: float,
     ) -> Self:
         """What `save` wrote.
 
         Args:
-          folder: Where it is.
+          folder: Where the SVM is.
+          graph: Where the graph is.
           num_labels: What `save` was given.
-          num_classes: Of the SVM.
           num_neighbors: Of the neighbors.
           strength: As it was.
 
@@ -104,11 +106,28 @@ class SmoothedSVM:
           OSError: where a file is missing.
           ValueError, KeyError, TypeError: for a file with anything else in it.
         """
-        svm = CalibratedSVM.load(folder, num_labels=num_labels, beside=FILE)
-        # Not packed, so it takes no more memory than its digest was made of.
-        both = np.load(folder / FILE, allow_pickle=False)
-        if both.dtype != np.float32 or both.ndim != 2 or both.shape[1] <= num_classes:
-            raise ValueError(f"{FILE} holds {both.dtype}{list(both.shape)}")
+        svm = CalibratedSVM.load(folder, num_labels=num_labels, beside=graph)
+        both = _read(graph)
+        num_classes = len(svm.bias)
+        if (
+            both.dtype != np.float32
+            or both.ndim != 2
+            or both.shape[1] != svm.pipeline.n_features_in_ + num_classes
+            or len(both) <= num_neighbors
+            or not np.isfinite(both).all()
+        ):
+            raise ValueError(f"{graph.name} holds {both.dtype}{list(both.shape)}")
         vertices, values = np.split(both, [both.shape[1] - num_classes], axis=1)
         neighbors = Neighbors(np.ascontiguousarray(vertices), num_neighbors)
         return cls(svm, neighbors, np.ascontiguousarray(values), strength)
+
+
+def _read(path: Path) -> np.ndarray:
+    """The array in a .npy file, which has to be as long as its header says."""
+    try:
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except OSError:
+        raise
+    except Exception as error:  # a header may fail in many ways
+        text = " ".join(str(error).split())[:120]
+        raise ValueError(f"{path.name} holds no array ({text})") from error

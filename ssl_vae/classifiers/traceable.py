@@ -9,8 +9,7 @@ import numpy as np
 
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.confidence import STEEPNESS
-
-TINY = 1e-9
+from ssl_vae.classifiers.graph import SAME, TINY
 
 
 def arrays_of(classifier: CalibratedSVM) -> dict[str, np.ndarray]:
@@ -108,15 +107,25 @@ def smoothed(
       num_neighbors: Of each image.
       strength: Of the smoothing.
     """
-    center = graph["vertices"].mean(axis=0)  # float32 keeps more digits about 0
-    vertices = jnp.asarray(graph["vertices"] - center)
-    squares = _squares(features - jnp.asarray(center)[None], vertices)
-    nearest = -jax.lax.top_k(-squares, num_neighbors)[0]
-    farthest = jnp.maximum(nearest[:, -1:], TINY)
-    weights = jnp.where(squares <= farthest, jnp.exp(-4 * squares / farthest), 0.0)
-    near = weights @ jnp.asarray(graph["values"]) / jnp.sum(weights, axis=1)[:, None]
+    vertices, values = (jnp.asarray(graph[name]) for name in ("vertices", "values"))
+    center = vertices.mean(axis=0)[None]  # float32 keeps more digits about 0
+    vertices, x = vertices - center, features - center
+    _, rows = jax.lax.top_k(-_squares(x, vertices), num_neighbors + 1)
+    # Anew, now that they are few: the products above have lost digits.
+    squares = jnp.sum((x[:, None] - _rows(vertices, rows)) ** 2, axis=2)
+    on_vertex = squares[:, :1] < SAME**2 * squares[:, -1:]
+    squares = jnp.where(on_vertex, squares[:, 1:], squares[:, :-1])
+    rows = jnp.where(on_vertex, rows[:, 1:], rows[:, :-1])
+    weights = jnp.exp(-4 * squares / jnp.maximum(squares[:, -1:], TINY**2))
+    weights = weights / jnp.sum(weights, axis=1)[:, None]
+    near = jnp.sum(weights[:, :, None] * _rows(values, rows), axis=1)
     both = (jnp.exp(log_probs) + strength * near) / (1 + strength)
     return jnp.log(jnp.maximum(both, TINY))
+
+
+def _rows(array: jax.Array, rows: jax.Array) -> jax.Array:
+    """array[rows], [*rows.shape, width], of an array [V, width]."""
+    return array.at[rows].get(mode="promise_in_bounds")
 
 
 def together(teacher: jax.Array, student: jax.Array) -> jax.Array:

@@ -1,1 +1,1 @@
-"""A finished run as files that other programs read, without its images."""
+"""A finished run as files that other programs read."""

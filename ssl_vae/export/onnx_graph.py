@@ -23,7 +23,7 @@ SAME = {
     "div": "Div",
     "eq": "Equal",
     "exp": "Exp",
-    "le": "LessOrEqual",
+    "lt": "Less",
     "log": "Log",
     "max": "Max",
     "min": "Min",
@@ -123,7 +123,7 @@ class _Graph:
         """The nodes that the result depends on, in order."""
         needed, kept = {result}, []
         for node in reversed(self.nodes):
-            if node.output[0] in needed:
+            if needed.intersection(node.output):
                 needed.update(node.input)
                 kept.append(node)
         return kept[::-1]
@@ -150,14 +150,15 @@ class _Graph:
             return self.add(inner.jaxpr, inner.consts, inputs)
         certain = all(isinstance(length, int) for length in _shape(eqn.outvars[0]))
         if certain and not any(isinstance(value, str) for value in inputs):
-            return [eqn.primitive.bind(*inputs, **eqn.params)]
+            results = eqn.primitive.bind(*inputs, **eqn.params)
+            return results if eqn.primitive.multiple_results else [results]
         if operation in SAME:
             return [self.node(SAME[operation], *inputs)]
         rule = getattr(self, f"on_{operation}", None)
         if rule is None:
             raise _unknown(eqn)
         results = rule(eqn, *inputs)
-        return results if isinstance(results, list) else [results]
+        return results if eqn.primitive.multiple_results else [results]
 
     def on_broadcast_in_dim(self, eqn: JaxprEqn, x: Value) -> str:
         lengths = [1] * len(eqn.params["shape"])
@@ -195,17 +196,20 @@ class _Graph:
         # Some of the places along one axis, all of every other.
         numbers, shape = eqn.params["dimension_numbers"], _shape(eqn.invars[0])
         axis = max(numbers.collapsed_slice_dims, default=0)
-        others = tuple(i for i in range(len(shape)) if i != axis)
+        places = len(_shape(eqn.invars[1])) - 1  # axes of the result that are new
+        others = (*range(axis), *range(axis + places, len(shape) - 1 + places))
         if (
-            isinstance(indices, str)
-            or np.ndim(indices) != 2
-            or numbers.collapsed_slice_dims != (axis,)
+            numbers.collapsed_slice_dims != (axis,)
             or numbers.start_index_map != (axis,)
             or numbers.offset_dims != others
             or eqn.params["slice_sizes"] != (*shape[:axis], 1, *shape[axis + 1 :])
         ):
             raise _unknown(eqn)
-        return self.node("Gather", x, np.asarray(indices)[:, 0], axis=axis)
+        if not isinstance(indices, str):
+            return self.node("Gather", x, np.asarray(indices)[..., 0], axis=axis)
+        return self.node(
+            "Gather", x, self.node("Squeeze", indices, np.array([-1])), axis=axis
+        )
 
     def on_integer_pow(self, eqn: JaxprEqn, x: Value) -> str:
         return self.node("Pow", x, np.array(eqn.params["y"], np.float32))

@@ -52,6 +52,7 @@ STUDENT = {"student.num_epochs": 4, "student.checkpoint_every": 1} | {
 TINY = {
     "m1_quick": COMMON,
     "m1_features": COMMON,
+    "m1_graph": COMMON,
     "best": COMMON | STUDENT,
     "m2": COMMON | JOINT,
     "m1_m2": COMMON | JOINT | FIRST,
@@ -109,6 +110,8 @@ def numbers(workdir):
         classifier = svm.load_svm(workdir / "classifier.skops")
         some = np.linspace(-3, 3, 20 * classifier.n_features_in_).reshape(20, -1)
         found["classifier"] = classifier.decision_function(some).tolist()
+    for path in workdir.rglob("graph.npy"):
+        found[str(path.relative_to(workdir))] = np.load(path).tolist()
     assert any("vae_weights" in name for name in found)
     return found
 

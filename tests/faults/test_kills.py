@@ -21,6 +21,7 @@ KILLED_AT = Path(__file__).with_name("killed_at.py")
 INSTANTS = {
     "m1_quick": ["steps/00000012", "vae_weights", "classifier.skops", "results.json"],
     "m1_features": ["steps/00000012", "classifier.skops", "results.json"],
+    "m1_graph": ["labels-8/graph.npy", "classifier.json", "results.json"],
     "best": ["vae_weights", "splits-0-1/vae_weights", "results.json"],
     "m2": ["splits-0-1/vae_weights", "results.json"],
     "m1_m2": ["m1/vae_weights", "splits-0-1/vae_weights", "results.json"],

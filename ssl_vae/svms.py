@@ -1,0 +1,116 @@
+"""The classifiers on a run's features: SVMs, alone or smoothed over a graph."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy import sparse
+
+from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.classifiers.graph import Neighbors, vertices_among
+from ssl_vae.classifiers.smoothed import SmoothedSVM
+from ssl_vae.extractor import Extracted
+from ssl_vae.job import Job
+from ssl_vae.workdir import Workdir
+
+
+class Fitted(NamedTuple):
+    """A classifier, and what it says of the test images."""
+
+    classifier: CalibratedSVM | SmoothedSVM
+    classes: np.ndarray  # int [M], the likeliest
+    scores: np.ndarray  # float [M, K]; their softmax over the temperature are probs
+    temperature: float
+
+    def save(self, run: Workdir, num_labels: int) -> None:
+        """Writes the classifier into a run's folder, as that of so many labels."""
+        if isinstance(self.classifier, CalibratedSVM):
+            self.classifier.save(run.path, num_labels=num_labels)
+        else:
+            graph = run.graph(num_labels)
+            self.classifier.save(run.path, graph, num_labels=num_labels)
+
+
+Fit = Callable[[np.ndarray], Fitted]  # labeled training images, int [n] -> what it says
+
+
+def fitter(job: Job, extracted: Extracted) -> Fit:
+    """What fits the recipe's classifier to a choice of labeled images."""
+    if "graph" not in job.plan.recipe:
+        return partial(_alone, job, extracted)
+    graph = _Graph.of(extracted, job.plan.recipe.graph.num_neighbors)
+    return partial(_over_graph, job, extracted, graph)
+
+
+def name_of(job: Job) -> str:
+    """The recipe's classifier, for results.json."""
+    recipe = job.plan.recipe
+    return "svm_graph" if "graph" in recipe else recipe.classifier.name
+
+
+def aligned_svm(
+    job: Job, extracted: Extracted, labeled: np.ndarray, features: np.ndarray
+) -> tuple[CalibratedSVM, np.ndarray]:
+    """The recipe's SVM, its guesses brought to the labels' class shares.
+
+    Args:
+      job: What it is part of.
+      extracted: Features of all images.
+      labeled: Training images with labels, int [n].
+      features: Of training images that stand for all, [N, dim].
+
+    Returns:
+      The SVM, and its log probabilities of those that stand for all, float [N, K].
+    """
+    data = job.plan.data
+    counts = np.bincount(data.train_labels[labeled], minlength=data.num_classes)
+    classifier = _svm(job, extracted, labeled)
+    return classifier.aligned(features, counts / len(labeled))
+
+
+def _svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> CalibratedSVM:
+    settings = job.plan.recipe.classifier.to_dict()
+    del settings["name"]
+    labels = job.plan.data.train_labels[labeled]
+    return CalibratedSVM.fitted(extracted.train_features[labeled], labels, **settings)
+
+
+def _alone(job: Job, extracted: Extracted, labeled: np.ndarray) -> Fitted:
+    classifier = _svm(job, extracted, labeled)
+    features = extracted.test_features
+    classes = classifier.pipeline.predict(features)
+    scores = classifier.scores(features)
+    return Fitted(classifier, classes, scores, classifier.temperature)
+
+
+class _Graph(NamedTuple):
+    """The graph of a run's images; one serves all numbers of labels and splits."""
+
+    neighbors: Neighbors
+    weights: sparse.csr_array  # between vertices, [V, V]
+    of_test: sparse.csr_array  # of vertices for each test image, [M, V]
+
+    @classmethod
+    def of(cls, extracted: Extracted, num_neighbors: int) -> Self:
+        """By the features of all images."""
+        rows = vertices_among(len(extracted.train_features))
+        neighbors = Neighbors(extracted.train_features[rows], num_neighbors)
+        of_test = neighbors.of(extracted.test_features)
+        return cls(neighbors, neighbors.graph(), of_test)
+
+
+def _over_graph(
+    job: Job, extracted: Extracted, graph: _Graph, labeled: np.ndarray
+) -> Fitted:
+    vertices = graph.neighbors.vertices
+    svm, log_probs = aligned_svm(job, extracted, labeled, vertices)
+    classifier = SmoothedSVM.fitted(
+        svm,
+        graph.neighbors,
+        graph.weights,
+        np.exp(log_probs),
+        strength=job.plan.recipe.graph.strength,
+    )
+    scores = classifier.given(extracted.test_features, graph.of_test)
+    return Fitted(classifier, scores.argmax(axis=1), scores, 1.0)
