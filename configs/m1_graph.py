@@ -1,7 +1,12 @@
 """M1's features, and an SVM whose guesses are smoothed over the images' graph.
 
 Run card. Command: python -m ssl_vae.main --config=configs/m1_graph.py
-Not measured yet.
+Fashion-MNIST, test accuracy %, inductive, mean and sd over 10 label splits: 76.81
+(2.23) / 85.65 (0.36) / 86.77 (0.41) / 88.94 (0.13) at 100 / 600 / 1000 / 3000 labels;
+expected calibration error 0.061 / 0.041 / 0.038 / 0.032. The VAE is that of
+m1_features. The strength was chosen on validation images (benchmarks/unlabeled.py: 3 is
+better at 100 labels and worse at 3000), the number of neighbors was not varied. The
+recipe is for sets whose classes have the same shares among the labeled as among all.
 """
 
 from ml_collections import ConfigDict
