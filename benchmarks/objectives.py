@@ -12,7 +12,7 @@ and "both" the two side by side.
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -171,7 +171,7 @@ def pixels_of(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def trained(model: M1, x: np.ndarray) -> dict:
+def trained(model: M1, x: np.ndarray, seed: int = 42) -> dict:
     """Its parameters after the recipe's training on images x, [N, pixels]."""
     settings = recipes.load(recipes.recipe_path("m1_features")).train
     schedule = fitting.Schedule(
@@ -180,7 +180,23 @@ def trained(model: M1, x: np.ndarray) -> dict:
     images = fitting.ExampleSet(
         fitting.views(model, x), np.arange(len(x)), schedule.batch_size
     )
-    return fitting.train_params(model, [images], schedule, key=jax.random.key(42))
+    return fitting.train_params(model, [images], schedule, key=jax.random.key(seed))
+
+
+def over_splits(
+    data: Dataset,
+    num_labels: int,
+    num_splits: int,
+    accuracy: Callable[[np.ndarray], float],
+) -> np.ndarray:
+    """Accuracies, %, one a label split; each is of the labeled images' numbers [n]."""
+
+    def of_split(split_seed: int) -> float:
+        labels = data.train_labels
+        return 100 * accuracy(choose_labeled(labels, num_labels, split_seed=split_seed))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.array(list(pool.map(of_split, range(num_splits))))
 
 
 def accuracies(
@@ -188,14 +204,12 @@ def accuracies(
 ) -> np.ndarray:
     """Of the SVM on features [N, dim] and [M, dim], %, one a label split."""
 
-    def of_split(split_seed: int) -> float:
-        chosen = choose_labeled(data.train_labels, num_labels, split_seed=split_seed)
+    def accuracy(chosen: np.ndarray) -> float:
         labels = data.train_labels[chosen]
         svm = fit_svm(train[chosen], labels, C=2.0, standardize=False)
-        return 100 * svm.score(test, data.test_labels)
+        return float(svm.score(test, data.test_labels))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(of_split, range(num_splits))))
+    return over_splits(data, num_labels, num_splits, accuracy)
 
 
 def print_row(data: Dataset, name: str, num_splits: int) -> None:
@@ -234,13 +248,21 @@ def two_or_more(text: str) -> int:
     return int(text)
 
 
-def main() -> None:
-    """Prints the table, a row as soon as it is there."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def asked(
+    doc: str, rows: Mapping[str, Any], *, num_splits: int
+) -> tuple[Dataset, list[str], int]:
+    """What the flags ask for: the images, names of rows and the number of splits.
+
+    Args:
+      doc: Of the program; `--help` says its first line.
+      rows: That can be asked for; without `--row` all.
+      num_splits: Without `--num_splits`.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--data_dir")
-    parser.add_argument("--num_splits", type=two_or_more, default=10)
+    parser.add_argument("--num_splits", type=two_or_more, default=num_splits)
     parser.add_argument(
-        "--row", action="append", choices=ROWS, metavar="NAME", help="may be repeated"
+        "--row", action="append", choices=rows, metavar="NAME", help="may be repeated"
     )
     flags = parser.parse_args()
     try:
@@ -249,14 +271,17 @@ def main() -> None:
             check_num_labels(data.train_labels, num_labels)
     except InputError as error:
         parser.error(str(error))
-    print(
-        f"validation accuracy %, {flags.num_splits} label splits;"
-        " ELBO of the pixels, nats"
-    )
+    return data, flags.row or list(rows), flags.num_splits
+
+
+def main() -> None:
+    """Prints the table, a row as soon as it is there."""
+    data, names, num_splits = asked(__doc__, ROWS, num_splits=10)
+    print(f"validation accuracy %, {num_splits} label splits; ELBO of the pixels, nats")
     head = "".join(f"{count:>15}" for count in usual_labels(data))
     print(f"{'':30}{'units':>4}{'ELBO':>7}{head}", flush=True)
-    for name in flags.row or ROWS:
-        print_row(data, name, flags.num_splits)
+    for name in names:
+        print_row(data, name, num_splits)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The arithmetic behind the tables of docs/ablation.md."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ def _benchmarks():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield
-    for name in ("objectives", "unlabeled"):
+    for name in ("images", "image_models", "objectives", "unlabeled"):
         sys.modules.pop(name, None)
 
 
@@ -230,7 +231,204 @@ def test_a_star_is_for_gains_that_hold_from_choice_to_choice():
     assert cell(svm + [9, -8, 2], svm).endswith(" ")
 
 
-@pytest.mark.parametrize("name", ["objectives", "unlabeled"])
+IMAGE = (8, 12, 1)  # 2 x 3 cells
+
+
+@pytest.fixture
+def pictures():
+    return jax.random.uniform(jax.random.key(8), (5, 8 * 12))
+
+
+def local(kind, **changes):
+    """A small model of images of shape IMAGE."""
+    return kind(IMAGE, latent_dim=3, hidden=(7, 5), **changes)
+
+
+def test_mirrored_twice_is_the_image(pictures):
+    from image_models import mirrored
+
+    once = mirrored(pictures, IMAGE)
+    np.testing.assert_array_equal(
+        once[2].reshape(8, 12), pictures[2].reshape(8, 12)[:, ::-1]
+    )
+    np.testing.assert_array_equal(mirrored(once, IMAGE), pictures)
+
+
+@pytest.mark.parametrize("shape", [IMAGE, (4, 8, 3)])
+def test_patches_put_together_are_the_image(pictures, shape):
+    from image_models import patches, put_together
+
+    cells = patches(pictures, shape)
+    x = pictures.reshape(5, *shape)
+    np.testing.assert_array_equal(cells[3, 1], x[3, :4, 4:8].ravel())
+    np.testing.assert_array_equal(cells[3, -1], x[3, -4:, -4:].ravel())
+    np.testing.assert_array_equal(put_together(cells, shape), pictures)
+
+
+def test_the_cells_of_gradients_are_those_of_patches():
+    from image_models import num_cells, patches
+
+    from ssl_vae.gradients import oriented_gradients
+
+    edges = jax.jit(lambda x: oriented_gradients(x, IMAGE))
+    for row, column in ((1, 2), (6, 1), (5, 9)):  # dots within a cell
+        x = np.zeros([1, 8, 12], np.float32)
+        x[0, row, column] = 1
+        x = jnp.asarray(x.reshape(1, -1))
+        gradients = edges(x).reshape(num_cells(IMAGE), -1)
+        dotted = patches(x, IMAGE)[0].any(axis=1)
+        np.testing.assert_array_equal(gradients.any(axis=1), dotted)
+        assert dotted.sum() == 1
+
+
+@pytest.mark.parametrize("mirrors", [False, True])
+def test_a_moved_image_has_its_own_gradients(pictures, mirrors):
+    from image_models import Moved
+
+    model, plain = (
+        local(kind, gradient_weight=2.0, **more)
+        for kind, more in ((Moved, {"mirrors": mirrors}), (M1, {}))
+    )
+    params, key = jax.jit(plain.init)(jax.random.key(0)), jax.random.key(9)
+    key_move, key_noise = jax.random.split(key)
+    moved = jax.jit(model.moved)(key_move, pictures)
+    assert not np.array_equal(moved, pictures)
+    found, expected = (jax.jit(partial(loss, each)) for each in (model, plain))
+    expected = expected(params, moved, key_noise)
+    np.testing.assert_allclose(found(params, pictures, key), expected, rtol=1e-6)
+
+
+def test_about_half_of_the_images_are_mirrored():
+    from image_models import Moved, mirrored
+
+    # One bright column in the middle of the right half: shifted it stays in that half.
+    x = jnp.zeros([400, 8, 12]).at[:, :, 9].set(1.0).reshape(400, -1)
+    right = jax.jit(local(Moved, mirrors=True).moved)(jax.random.key(0), x)
+    right = right.reshape(400, 8, 12)[:, :, 6:].any(axis=(1, 2))
+    assert 150 < right.sum() < 250
+    assert not mirrored(x, IMAGE).reshape(400, 8, 12)[:, :, 6:].any()
+    still = jax.jit(local(Moved).moved)(jax.random.key(0), x)
+    assert still.reshape(400, 8, 12)[:, :, 6:].any(axis=(1, 2)).all()
+
+
+def there_and_back(model, x):
+    params = model.init(jax.random.key(0))
+    return model.encode(params, x), model.reconstruct(params, x)
+
+
+@pytest.mark.parametrize("gradient_weight", [0.0, 2.0])
+@pytest.mark.parametrize("name", ["Patched", "Convolutional"])
+def test_local_networks_take_and_give_what_those_of_m1_do(
+    pictures, name, gradient_weight
+):
+    import image_models
+
+    kind = getattr(image_models, name)
+    model, plain = (local(k, gradient_weight=gradient_weight) for k in (kind, M1))
+    found, expected = (
+        jax.tree.map(jnp.shape, jax.eval_shape(partial(there_and_back, each), pictures))
+        for each in (model, plain)
+    )
+    assert found == expected == (((5, 3), (5, 3)), (5, 96))
+    params, key = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1)
+    slope = jax.jit(jax.grad(partial(loss, model)))(params, pictures, key)
+    for path, array in jax.tree.leaves_with_path(slope):
+        assert np.isfinite(array).all(), path
+        assert np.any(array), path  # every weight takes part
+
+
+def test_the_patches_share_their_weights():
+    from image_models import Patched
+
+    model = local(Patched, of_patch=(6, 2))
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(model.init, jax.random.key(0)))
+    first = shapes["encoder"]["MLP_0"]["Dense_0"]["kernel"]
+    last = shapes["decoder"]["Decoder_0"]["logits"]["kernel"]
+    assert (first, last) == ((16, 6), (6, 16))
+
+
+@pytest.fixture
+def members():
+    """What three VAEs say of 90 images of three classes; and those classes."""
+    from images import Given
+
+    rng, labels = np.random.default_rng(0), np.arange(90) % 3
+    centers = rng.normal(0, 1.5, (3, 3, 2))
+    clouds = [center[labels] + rng.normal(size=(90, 2)) for center in centers]
+    return [Given([cloud], [cloud[::-1]]) for cloud in clouds], labels
+
+
+CHOSEN = np.arange(45)
+
+
+def test_an_ensemble_of_one_is_its_member(members):
+    from images import said_of_classes
+
+    (one, *_), labels = members
+    alone = said_of_classes([one], CHOSEN, labels[CHOSEN])
+    np.testing.assert_allclose(np.exp(alone).sum(axis=1), 1)
+    twice = said_of_classes([one, one], CHOSEN, labels[CHOSEN])
+    np.testing.assert_array_equal(twice.argmax(axis=1), alone.argmax(axis=1))
+
+
+def test_an_ensemble_says_the_mean_of_what_its_members_say(members):
+    from images import said_of_classes
+
+    from ssl_vae.classifiers.calibrated import CalibratedSVM
+
+    given, labels = members
+    expected = [
+        CalibratedSVM.fitted(
+            each.train[0][CHOSEN], labels[CHOSEN], C=2.0, standardize=False
+        ).log_probs(each.test[0])
+        for each in given
+    ]
+    found = said_of_classes(given, CHOSEN, labels[CHOSEN])
+    np.testing.assert_allclose(found, np.mean(expected, axis=0))
+
+
+def test_looks_are_learnt_from_and_averaged(members):
+    from images import Given, said_of_classes
+
+    from ssl_vae.classifiers.calibrated import CalibratedSVM
+    from ssl_vae.classifiers.svm import fit_svm
+
+    (one, other, _), labels = members
+    learnt, asked = [one.train[0], other.train[0]], [one.test[0], other.test[0]]
+    found = said_of_classes([Given(learnt, asked)], CHOSEN, labels[CHOSEN])
+    svm = fit_svm(
+        np.concatenate([look[CHOSEN] for look in learnt]),
+        np.concatenate([labels[CHOSEN]] * 2),
+        C=2.0,
+        standardize=False,
+    )
+    svm = CalibratedSVM(svm, 1.0, np.zeros(3))
+    expected = (svm.log_probs(asked[0]) + svm.log_probs(asked[1])) / 2
+    np.testing.assert_allclose(found, expected)
+
+
+def test_features_of_several_are_laid_side_by_side(members):
+    from images import side_by_side
+
+    given, _ = members
+    (train,), (test,) = side_by_side(given)
+    np.testing.assert_array_equal(train[:, 2:4], given[1].train[0])
+    np.testing.assert_array_equal(test[:, 4:], given[2].test[0])
+
+
+def test_features_of_a_look_are_those_of_the_image_moved(pictures):
+    from images import features, mirrored
+
+    model = local(M1)
+    params = model.init(jax.random.key(0))
+    alone, turned = features(model, params, np.asarray(pictures), "mirrored")
+    expected = model.features(params, mirrored(pictures, IMAGE))
+    np.testing.assert_allclose(turned, expected, atol=1e-6)
+    np.testing.assert_allclose(alone, model.features(params, pictures), atol=1e-6)
+    assert len(features(model, params, np.asarray(pictures), "shifted")) == 5
+
+
+@pytest.mark.parametrize("name", ["images", "objectives", "unlabeled"])
 def test_mistakes_are_a_line(name, tmp_path, monkeypatch, capsys):
     module = __import__(name)
     flags = [f"--data_dir={tmp_path / 'nowhere'}", f"--workdir={tmp_path}"]
