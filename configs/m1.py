@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
                 "C": 2.0,
                 "standardize": False,
                 "cross_validate": False,
+                "shifted": False,
             },
         }
     )

@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     """The recipe m1_features, with a graph for the guesses of its SVMs."""
     config = recipes.load(recipes.recipe_path("m1_features"))
     config.recipe = "m1_graph"
+    config.classifier.shifted = True
     with config.unlocked():
         config.graph = ConfigDict({"num_neighbors": 10, "strength": 1.0})
     return config

@@ -116,6 +116,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "classifier.C": _real(0, 1e9, open_low=True),
         "classifier.standardize": _flag(),
         "classifier.cross_validate": _flag(),
+        "classifier.shifted": _flag(),
     },
     "m2": _COMMON | _M2 | {"model.name": _choice("m2")},
     "m1_m2": _COMMON
@@ -140,6 +141,7 @@ LATER = {
     "data.placement": "auto",
     "num_seeds": 1,
     "model.dtype": "float32",
+    "classifier.shifted": False,
     "m1.model.dtype": "float32",
 }
 # A group `few` changes fields of the groups model and train where there are at most

@@ -7,6 +7,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy import sparse
 
+from ssl_vae import evaluate
+from ssl_vae.augment import nudged
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, vertices_among
 from ssl_vae.classifiers.smoothed import SmoothedSVM
@@ -72,8 +74,21 @@ def aligned_svm(
 def _svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> CalibratedSVM:
     settings = job.plan.recipe.classifier.to_dict()
     del settings["name"]
-    labels = job.plan.data.train_labels[labeled]
-    return CalibratedSVM.fitted(extracted.train_features[labeled], labels, **settings)
+    shifted = settings.pop("shifted", False)
+    return CalibratedSVM.fitted(
+        extracted.train_features[labeled],
+        job.plan.data.train_labels[labeled],
+        moved=_moved(job, extracted, labeled) if shifted else None,
+        **settings,
+    )
+
+
+def _moved(job: Job, extracted: Extracted, labeled: np.ndarray) -> np.ndarray:
+    """Features of labeled images a pixel higher, lower, ...: [4, n, latent]."""
+    images = job.train_images.take(labeled)
+    _, *moves = nudged(images, job.plan.data.image_shape)
+    model, params = extracted.model, extracted.params
+    return np.stack([evaluate.map_images(model.features, params, x) for x in moves])
 
 
 def _alone(job: Job, extracted: Extracted, labeled: np.ndarray) -> Fitted:

@@ -45,6 +45,18 @@ def test_held_out_scores_are_of_svms_that_did_not_see_the_image(fitted):
         np.testing.assert_allclose(found[held_out], expected)
 
 
+def test_an_image_is_not_judged_by_an_svm_that_saw_it_moved(fitted):
+    pipeline, features, labels = fitted
+    moved = features[None] + np.array([[[0.3]], [[-0.3]]])
+    found = confidence.held_out_scores(pipeline, features, labels, moved)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    for rest, held_out in folds.split(features, labels):
+        both = np.concatenate([features[rest], *moved[:, rest]])
+        other = svm.fit_svm(both, np.tile(labels[rest], 3), C=2.0, standardize=False)
+        expected = confidence.class_scores(other, features[held_out])
+        np.testing.assert_allclose(found[held_out], expected)
+
+
 def test_the_temperature_is_that_of_the_most_likelihood(fitted):
     pipeline, features, labels = fitted
     scores = confidence.held_out_scores(pipeline, features, labels)

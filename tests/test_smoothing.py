@@ -92,7 +92,8 @@ def test_labels_of_some_images_only_and_no_test_set(tmp_path):
     (row,) = rows(workdir)
     assert (row["protocol"], row["split_seeds"]) == ("cross_validation", [0, 1, 2])
     assert row["test_accuracy_mean"] > 0.6
-    assert svm.load_svm(workdir / "classifier.skops")[-1].shape_fit_ == (12, 4)
+    kept = svm.load_svm(workdir / "classifier.skops")[-1]
+    assert kept.shape_fit_ == (5 * 12, 4)  # as they are, and moved to four sides
     plan = make_plan(config, workdir)
     assert write_suggestions(plan, 5).startswith("5 images to label next")
     with (workdir / "suggestions.csv").open() as file:

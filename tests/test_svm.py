@@ -36,6 +36,20 @@ def test_with_scaling_the_units_of_a_feature_do_not_matter(data):
     )
 
 
+def test_it_learns_from_moved_images_too_at_the_settings_of_the_others(data):
+    features, labels = data
+    moved = np.stack([features + 0.5, features - 0.5])
+    both = np.concatenate([features, features + 0.5, features - 0.5])
+    theirs = SVC(kernel="rbf", C=2.0, gamma="scale").fit(both, np.tile(labels, 3))
+    ours = svm.fit_svm(features, labels, C=2.0, standardize=False, moved=moved)
+    np.testing.assert_array_equal(ours[-1].dual_coef_, theirs.dual_coef_)
+    settings = {"C": 1.0, "standardize": False, "cross_validate": True}
+    board = checkerboard(200, seed=0)
+    alone = svm.fit_svm(*board, **settings)
+    with_more = svm.fit_svm(*board, **settings, moved=board[0][None] + 100)
+    assert with_more[-1].gamma == alone[-1].gamma != "scale"
+
+
 def checkerboard(num, seed):
     """Points of a board of 4 x 4 squares, and their colors, 0 or 1."""
     points = np.random.default_rng(seed).uniform(0, 4, (num, 2))

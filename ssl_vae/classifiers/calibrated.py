@@ -34,16 +34,24 @@ class CalibratedSVM:
     bias: np.ndarray
 
     @classmethod
-    def fitted(cls, features: np.ndarray, labels: np.ndarray, **settings: Any) -> Self:
+    def fitted(
+        cls,
+        features: np.ndarray,
+        labels: np.ndarray,
+        *,
+        moved: np.ndarray | None = None,
+        **settings: Any,
+    ) -> Self:
         """Fitted to labeled features, float [n, dim] and int [n], without a bias.
 
         Args:
           features: Of the labeled images.
           labels: Their classes, 0..K-1, all of which occur.
+          moved: Of `svm.fit_svm`.
           **settings: Of `svm.fit_svm`.
         """
-        pipeline = svm.fit_svm(features, labels, **settings)
-        temperature = confidence.temperature_of(pipeline, features, labels)
+        pipeline = svm.fit_svm(features, labels, moved=moved, **settings)
+        temperature = confidence.temperature_of(pipeline, features, labels, moved)
         return cls(pipeline, temperature, np.zeros(len(np.unique(labels))))
 
     def aligned(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.special
 
+from ssl_vae.classifiers.svm import with_moved
+
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
@@ -25,22 +27,28 @@ def class_scores(pipeline: Pipeline, features: np.ndarray) -> np.ndarray:
 
 
 def held_out_scores(
-    pipeline: Pipeline, features: np.ndarray, labels: np.ndarray
+    pipeline: Pipeline,
+    features: np.ndarray,
+    labels: np.ndarray,
+    moved: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Scores [num_labels, K] of labeled images by SVMs that were fitted without them.
 
-    None where a class has a single label.
+    And without their moves, see `svm.fit_svm`. None where a class has a single label.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # late
+    from sklearn.base import clone  # late
+    from sklearn.model_selection import StratifiedKFold
 
     folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
     if folds < 2:
         return None
+    scores = np.empty([len(labels), len(np.unique(labels))])
     cv = StratifiedKFold(folds, shuffle=True, random_state=0)
-    values = cross_val_predict(
-        pipeline, features, labels, cv=cv, method="decision_function"
-    )
-    return _scores_of_pairs(values)
+    for rest, held_out in cv.split(features, labels):
+        mine = None if moved is None else moved[:, rest]
+        others = clone(pipeline).fit(*with_moved(features[rest], labels[rest], mine))
+        scores[held_out] = class_scores(others, features[held_out])
+    return scores
 
 
 def _scores_of_pairs(values: np.ndarray) -> np.ndarray:
@@ -86,13 +94,16 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def temperature_of(
-    pipeline: Pipeline, features: np.ndarray, labels: np.ndarray
+    pipeline: Pipeline,
+    features: np.ndarray,
+    labels: np.ndarray,
+    moved: np.ndarray | None = None,
 ) -> float:
     """The temperature of `fit_temperature` for a pipeline and what it was fitted on.
 
     1 where a class has a single label, so that nothing can be held out.
     """
-    held_out = held_out_scores(pipeline, features, labels)
+    held_out = held_out_scores(pipeline, features, labels, moved)
     return 1.0 if held_out is None else fit_temperature(held_out, labels)
 
 

@@ -30,6 +30,7 @@ def fit_svm(
     C: float,
     standardize: bool,
     cross_validate: bool = False,
+    moved: np.ndarray | None = None,
 ) -> Pipeline:
     """A fitted pipeline ending in SVC(kernel="rbf").
 
@@ -39,7 +40,9 @@ def fit_svm(
       C: The SVM's penalty, above 0; larger fits the labels harder.
       standardize: Whether each feature is first scaled to mean 0 and variance 1.
       cross_validate: Whether C and gamma may depart from this C and gamma="scale", see
-        `better_settings`.
+        `better_settings`; they are chosen on `features` alone.
+      moved: Features of the same images moved in some ways, float [ways, num_labels,
+        dim], which it learns from too.
 
     Returns:
       A pipeline with `predict` and `score`.
@@ -54,7 +57,16 @@ def fit_svm(
     pipeline = make_pipeline(*steps)
     if cross_validate:
         pipeline.set_params(**better_settings(pipeline, features, labels))
-    return pipeline.fit(features, labels)
+    return pipeline.fit(*with_moved(features, labels, moved))
+
+
+def with_moved(
+    features: np.ndarray, labels: np.ndarray, moved: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels with those of the moved images, see `fit_svm`, below them."""
+    if moved is None:
+        return features, labels
+    return np.concatenate([features, *moved]), np.tile(labels, 1 + len(moved))
 
 
 def better_settings(
