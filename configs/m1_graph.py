@@ -1,4 +1,4 @@
-"""M1's features, and an SVM whose guesses are smoothed over the images' graph.
+"""M1's features, an SVM of moved labels, and its guesses smoothed over a graph.
 
 Run card. Command: python -m ssl_vae.main --config=configs/m1_graph.py
 Fashion-MNIST, test accuracy %, inductive, mean and sd over 10 label splits: 76.81
@@ -15,7 +15,7 @@ from ssl_vae import config as recipes
 
 
 def get_config() -> ConfigDict:
-    """The recipe m1_features, with a graph for the guesses of its SVMs."""
+    """The recipe m1_features, its SVMs shown the labeled images moved, and a graph."""
     config = recipes.load(recipes.recipe_path("m1_features"))
     config.recipe = "m1_graph"
     config.classifier.shifted = True
