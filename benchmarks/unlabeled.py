@@ -29,7 +29,7 @@ import ssl_vae
 from ssl_vae import datasets
 from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.calibrated import CalibratedSVM
-from ssl_vae.classifiers.graph import TINY, Neighbors, smoothed, solve
+from ssl_vae.classifiers.graph import Neighbors, smoothed, solve
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
@@ -41,6 +41,8 @@ NUM_NEIGHBORS = 10
 NUM_TAUGHT = 4_000  # images whose propagated label an SVM is given
 NUM_CLUSTERS = 10  # of the mixture; many more take many minutes
 SVM = {"C": 2.0, "standardize": False}
+ACCURACY = 1e-4  # of solutions: these equations take many steps
+TINY = 1e-9
 
 
 class Given(NamedTuple):
@@ -101,7 +103,9 @@ def laplace(
     values = np.zeros([graph.shape[0], one_hot.shape[1]])
     values[known] = one_hot
     rows = matrix[others]
-    values[others] = solve(rows[:, others], -rows[:, known] @ one_hot)
+    values[others] = solve(
+        rows[:, others], -rows[:, known] @ one_hot, accuracy=ACCURACY
+    )
     return values
 
 
@@ -117,7 +121,7 @@ def poisson(
     """
     sources = np.zeros([graph.shape[0], one_hot.shape[1]])
     sources[known] = one_hot - one_hot.mean(axis=0)
-    return solve(sparse.csr_array(laplacian(graph)), sources)
+    return solve(sparse.csr_array(laplacian(graph)), sources, accuracy=ACCURACY)
 
 
 def svms(given: Given, known: np.ndarray, one_hot: np.ndarray) -> dict[str, np.ndarray]:

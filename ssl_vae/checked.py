@@ -32,6 +32,7 @@ def load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
         logger.info("data: %s", note)
     if recipe.evaluate_on == "validation":
         data = without_validation(data)
+    _check_graph(recipe, data)
     recipe.labels = recipe.labels or usual_labels(data)
     for num_labels in recipe.labels:
         Splits(data, num_labels).check()
@@ -121,6 +122,16 @@ def check_training(recipe: ConfigDict) -> None:
         )
 
 
+def _check_graph(recipe: ConfigDict, data: Dataset) -> None:
+    """Refuses more neighbors than an image can have."""
+    num_images = len(data.train_images)
+    if (graph := recipe.get("graph")) and graph.num_neighbors >= num_images:
+        raise InputError(
+            f"--config.graph.num_neighbors={graph.num_neighbors}: there are"
+            f" {num_images} training images; choose fewer"
+        )
+
+
 def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
     """Refuses a batch that there are too few images for; `recipe` is for num_labels."""
     num_images = len(data.train_images)
@@ -134,11 +145,6 @@ def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
         raise InputError(
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
             f" images, and with --labels={num_labels} there are {there}; {remedy}"
-        )
-    if (graph := recipe.get("graph")) and graph.num_neighbors >= num_images:
-        raise InputError(
-            f"--config.graph.num_neighbors={graph.num_neighbors}: there are"
-            f" {num_images} training images; choose fewer"
         )
     others = {
         "m1.train": recipe.get("m1", {}).get("train"),

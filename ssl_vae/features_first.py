@@ -80,19 +80,20 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
     are those of one that was not given its label.
     """
     plan, labels = job.plan, job.plan.data.test_labels
-    splits, kept = plan.splits(num_labels), None
+    splits = plan.splits(num_labels)
+    kept: Fitted | None = None
     every_split, accuracy, probs, calibration = [], [], [], []
     for split_seed in plan.split_seeds(num_labels):
         _heed(job, num_labels)
         split = splits.split(split_seed)
         fitted = fit(split.labeled)
         kept = kept or fitted
-        scores, mine = fitted.scores[split.measured], labels[split.measured]
-        right = fitted.classes[split.measured] == mine
-        accuracy.append(float(np.mean(right)))
+        classes, scores = fitted.said(split.measured)
+        measured, temperature = labels[split.measured], fitted.temperature
+        accuracy.append(float(np.mean(classes == measured)))
         every_split.append(split)
-        probs.append(confidence.class_probs(scores, fitted.temperature))
-        calibration.append(confidence.figures(scores, mine, fitted.temperature))
+        probs.append(confidence.class_probs(scores, temperature))
+        calibration.append(confidence.figures(scores, measured, temperature))
     if kept is None or plan.data.cross_validated:
         _heed(job, num_labels)
         kept = fit(splits.chosen)

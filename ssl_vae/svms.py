@@ -1,8 +1,9 @@
 """The classifiers on a run's features: SVMs, alone or smoothed over a graph."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -17,24 +18,67 @@ from ssl_vae.job import Job
 from ssl_vae.workdir import Workdir
 
 
-class Fitted(NamedTuple):
-    """A classifier, and what it says of the test images."""
+@dataclass(frozen=True)
+class Alone:
+    """An SVM, and the test images that it can be asked about.
 
-    classifier: CalibratedSVM | SmoothedSVM
-    classes: np.ndarray  # int [M], the likeliest
-    scores: np.ndarray  # float [M, K]; their softmax over the temperature are probs
-    temperature: float
+    Attributes:
+      classifier: The SVM.
+      features: Of the test images, float32 [M, dim].
+    """
+
+    classifier: CalibratedSVM
+    features: np.ndarray
+
+    @property
+    def temperature(self) -> float:
+        """The softmax of scores over it are probabilities."""
+        return self.classifier.temperature
+
+    def said(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Likeliest classes, int [n], and scores, [n, K], of some test images."""
+        features = self.features[rows]
+        classes = self.classifier.pipeline.predict(features)
+        return classes, self.classifier.scores(features)
 
     def save(self, run: Workdir, num_labels: int) -> None:
         """Writes the classifier into a run's folder, as that of so many labels."""
-        if isinstance(self.classifier, CalibratedSVM):
-            self.classifier.save(run.path, num_labels=num_labels)
-        else:
-            graph = run.graph(num_labels)
-            self.classifier.save(run.path, graph, num_labels=num_labels)
+        self.classifier.save(run.path, num_labels=num_labels)
 
 
-Fit = Callable[[np.ndarray], Fitted]  # labeled training images, int [n] -> what it says
+@dataclass(frozen=True)
+class OverGraph:
+    """The same of an SVM that is smoothed over the graph of the images.
+
+    Attributes:
+      classifier: It.
+      features: Of the test images, float32 [M, dim].
+      near: Weights of vertices for each of them, [M, V].
+    """
+
+    classifier: SmoothedSVM
+    features: np.ndarray
+    near: sparse.csr_array
+
+    temperature: ClassVar[float] = 1.0
+
+    def said(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of an SVM alone; the scores are log probabilities."""
+        scores = self.classifier.given(self.features[rows], self.near[rows])
+        return scores.argmax(axis=1), scores
+
+    def save(self, run: Workdir, num_labels: int) -> None:
+        """As of an SVM alone; graphs of other numbers of labels go."""
+        graph = run.graph(num_labels)
+        self.classifier.save(run.path, graph, num_labels=num_labels)
+        for other in run.path.glob("labels-*/graph.npy"):
+            if other != graph:
+                other.unlink()
+                other.parent.rmdir()
+
+
+Fitted = Alone | OverGraph
+Fit = Callable[[np.ndarray], Fitted]  # of labeled training images, int [n]
 
 
 def fitter(job: Job, extracted: Extracted) -> Fit:
@@ -92,11 +136,7 @@ def _moved(job: Job, extracted: Extracted, labeled: np.ndarray) -> np.ndarray:
 
 
 def _alone(job: Job, extracted: Extracted, labeled: np.ndarray) -> Fitted:
-    classifier = _svm(job, extracted, labeled)
-    features = extracted.test_features
-    classes = classifier.pipeline.predict(features)
-    scores = classifier.scores(features)
-    return Fitted(classifier, classes, scores, classifier.temperature)
+    return Alone(_svm(job, extracted, labeled), extracted.test_features)
 
 
 class _Graph(NamedTuple):
@@ -127,5 +167,4 @@ def _over_graph(
         np.exp(log_probs),
         strength=job.plan.recipe.graph.strength,
     )
-    scores = classifier.given(extracted.test_features, graph.of_test)
-    return Fitted(classifier, scores.argmax(axis=1), scores, 1.0)
+    return OverGraph(classifier, extracted.test_features, graph.of_test)

@@ -149,7 +149,7 @@ def _load_svm(
         m1_params = _first_weights(run.stage(), num_seeds, m1.init)
     encode = _mapped(m1.features, m1_params)
     if "graph" in recipe:
-        return _load_smoothed(run, recipe, row, m1, m1_params)
+        return _load_smoothed(run, recipe, row, m1, m1_params, encode)
     classifier = CalibratedSVM.load(run.path, num_labels=row.labels)
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
@@ -181,7 +181,12 @@ def _load_svm(
 
 
 def _load_smoothed(
-    run: Workdir, recipe: ConfigDict, row: Row, m1: M1, m1_params: Params
+    run: Workdir,
+    recipe: ConfigDict,
+    row: Row,
+    m1: M1,
+    m1_params: Params,
+    encode: OfPixels,
 ) -> Parts:
     """M1's features and an SVM that is smoothed over the graph of its images."""
     classifier = SmoothedSVM.load(
@@ -191,7 +196,6 @@ def _load_smoothed(
         num_neighbors=recipe.graph.num_neighbors,
         strength=recipe.graph.strength,
     )
-    encode = _mapped(m1.features, m1_params)
     arrays = traceable.arrays_of(classifier.svm)
     graph = {"vertices": classifier.neighbors.vertices, "values": classifier.values}
 

@@ -1,6 +1,5 @@
 """The graph of nearest neighbors, and an SVM that is smoothed over it."""
 
-import dataclasses
 import functools
 import io
 
@@ -88,7 +87,7 @@ def test_the_value_of_a_vertex_is_what_its_neighbors_and_itself_ask_for(clouds):
 
 def test_without_a_solution_it_says_so():
     with pytest.raises(RunError, match="no solution"):
-        solve(sparse.csr_array(np.diag([np.nan, 1.0])), np.ones([2, 1]))
+        solve(sparse.csr_array(np.diag([np.nan, 1.0])), np.ones([2, 1]), accuracy=1e-4)
 
 
 def test_of_too_many_images_some_are_vertices_always_the_same(monkeypatch):
@@ -126,7 +125,6 @@ def test_in_jax_it_says_the_same(classifier, clouds):
     points = clouds[0]
     among = Neighbors(np.concatenate([points, points[:3]]) + np.float32(1000), 5)
     values = np.concatenate([classifier.values, classifier.values[:3]])
-    moved = dataclasses.replace(classifier, neighbors=among, values=values)
     others = np.concatenate([points[3:], points + np.float32(0.25)]) + np.float32(1000)
     alone = np.log(np.random.default_rng(2).dirichlet([1, 1], len(others)))
     near = among.of(others) @ values
@@ -136,7 +134,7 @@ def test_in_jax_it_says_the_same(classifier, clouds):
     )(
         alone.astype(np.float32),
         others,
-        {"vertices": moved.neighbors.vertices, "values": moved.values},
+        {"vertices": among.vertices, "values": values},
     )
     np.testing.assert_allclose(np.exp(found), expected, atol=2e-5)
 

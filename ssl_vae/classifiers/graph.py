@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from ssl_vae.errors import RunError
 
 MAX_VERTICES = 100_000  # at twice as many the search takes four times as long
-TINY = 1e-9
+LEAST_DISTANCE = 1e-9  # of the farthest neighbor: all may be alike
 SAME = 1e-3  # nearer than so much of the farthest neighbor's distance: the image itself
 
 
@@ -73,7 +73,7 @@ class Neighbors:
 
         Source: Calder et al. 2020, "Poisson learning", arXiv:2006.11184, section 4.
         """
-        farthest = np.maximum(distance[:, -1:], TINY)
+        farthest = np.maximum(distance[:, -1:], LEAST_DISTANCE)
         weights = np.exp(-4 * np.square(distance / farthest))
         starts = np.arange(0, rows.size + 1, rows.shape[1])
         return sparse.csr_array(
@@ -103,7 +103,7 @@ def smoothed(graph: sparse.csr_array, probs: np.ndarray, strength: float) -> np.
 
 
 def solve(
-    matrix: sparse.csr_array, right: np.ndarray, accuracy: float = 1e-4
+    matrix: sparse.csr_array, right: np.ndarray, *, accuracy: float
 ) -> np.ndarray:
     """`matrix` @ u = right for several right sides at once, [n, K].
 

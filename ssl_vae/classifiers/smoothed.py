@@ -10,7 +10,7 @@ from scipy import sparse
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, smoothed
 
-TINY = 1e-9  # a probability that is as good as none
+LEAST_PROB = 1e-9
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SmoothedSVM:
         """The same where the weights of the neighbors, `neighbors.of`, are known."""
         probs = np.exp(self.svm.log_probs(features))
         both = (probs + self.strength * (near @ self.values)) / (1 + self.strength)
-        return np.asarray(np.log(np.maximum(both, TINY)))
+        return np.asarray(np.log(np.maximum(both, LEAST_PROB)))
 
     def save(self, folder: Path, graph: Path, *, num_labels: int) -> None:
         """Writes vertices and values side by side, then the SVM, each in one rename.

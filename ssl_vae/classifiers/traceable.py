@@ -9,7 +9,8 @@ import numpy as np
 
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.confidence import STEEPNESS
-from ssl_vae.classifiers.graph import SAME, TINY
+from ssl_vae.classifiers.graph import LEAST_DISTANCE, SAME
+from ssl_vae.classifiers.smoothed import LEAST_PROB
 
 
 def arrays_of(classifier: CalibratedSVM) -> dict[str, np.ndarray]:
@@ -116,11 +117,11 @@ def smoothed(
     on_vertex = squares[:, :1] < SAME**2 * squares[:, -1:]
     squares = jnp.where(on_vertex, squares[:, 1:], squares[:, :-1])
     rows = jnp.where(on_vertex, rows[:, 1:], rows[:, :-1])
-    weights = jnp.exp(-4 * squares / jnp.maximum(squares[:, -1:], TINY**2))
+    weights = jnp.exp(-4 * squares / jnp.maximum(squares[:, -1:], LEAST_DISTANCE**2))
     weights = weights / jnp.sum(weights, axis=1)[:, None]
     near = jnp.sum(weights[:, :, None] * _rows(values, rows), axis=1)
     both = (jnp.exp(log_probs) + strength * near) / (1 + strength)
-    return jnp.log(jnp.maximum(both, TINY))
+    return jnp.log(jnp.maximum(both, LEAST_PROB))
 
 
 def _rows(array: jax.Array, rows: jax.Array) -> jax.Array:

@@ -1,18 +1,22 @@
-"""The recipe m1_graph from end to end, on small data."""
+"""The recipe m1_graph from end to end on small data, and its classifiers."""
 
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import OWN, SMALL, blobs
 
 import ssl_vae
 from ssl_vae import config as recipes
+from ssl_vae import datasets, placement, svms
 from ssl_vae.classifiers import graph, svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
+from ssl_vae.models import M1
 from ssl_vae.plan import make_plan
 from ssl_vae.suggest import write_suggestions
 
@@ -55,6 +59,7 @@ def test_more_labels_reuse_the_vae_and_fewer_leave_what_is_kept(
     assert [row["labels"] for row in rows(workdir)] == [4, 8, 12]
     assert rows(workdir)[1] == rows(finished("m1_graph"))[0]
     assert (workdir / "labels-12" / "graph.npy").read_bytes() != before
+    assert not (workdir / "labels-8").exists()
     assert ssl_vae.load(workdir).num_labels == 12
 
 
@@ -67,8 +72,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_numbers(
         asked.append(None)
         return len(asked) in (3, 14)  # in M1, and before the second SVM
 
-    for _ in range(2):
-        with pytest.raises(Stopped):
+    for where in ("saved at step", "in the classifiers for 8 labels"):
+        with pytest.raises(Stopped, match=where):
             run_experiment(recipe(), tmp_path, data_dir=small_data, stop=stop)
     run_experiment(recipe(), tmp_path, data_dir=small_data, stop=stop)
     assert rows(tmp_path) == rows(finished("m1_graph"))
@@ -126,14 +131,41 @@ def test_a_mistyped_field_of_the_graph_gets_the_nearest_name():
 
 
 def test_of_several_seeds_the_accuracy_is_the_mean_and_the_first_is_kept(
-    finished, small_data, tmp_path
+    small_data, tmp_path
 ):
     run_experiment(recipe(num_seeds=2), tmp_path, data_dir=small_data)
     (row,) = rows(tmp_path)
     assert row["seeds"] == [42, 43]
-    images, _ = blobs(80, seed=1)
-    found, alone = (
-        ssl_vae.load(run).predict_proba(images)
-        for run in (tmp_path, finished("m1_graph"))
+    of_seeds = np.array(row["accuracy_of_seeds"])
+    np.testing.assert_allclose(row["test_accuracy"], of_seeds.mean(axis=0))
+    images, labels = blobs(80, seed=1)
+    right = ssl_vae.load(tmp_path).predict(images) == labels.astype(str)
+    assert np.mean(right) == of_seeds[0][0]
+
+
+@pytest.mark.parametrize("wanted", ["device", "stream"])
+def test_labeled_images_are_moved_by_a_pixel_to_each_side(wanted, tmp_path):
+    images, labels = blobs(20, seed=0)
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    data = datasets.load(f"npz:{tmp_path}/mine.npz")
+    model = M1(data.image_shape, latent_dim=3, hidden=(8,))
+    params = model.init(jax.random.key(0))
+    job = SimpleNamespace(
+        plan=SimpleNamespace(data=data), train_images=placement.place(data, wanted)
     )
-    np.testing.assert_allclose(found, alone, atol=1e-3)
+    extracted = SimpleNamespace(model=model, params=params)
+    found = svms._moved(job, extracted, np.array([2, 11]))
+    padded = np.pad(data.train_images[[2, 11], ..., 0] / 255, [(0, 0), (1, 1), (1, 1)])
+    moves = [padded[:, i : i + 8, j : j + 8] for i, j in SIDES]
+    expected = [model.features(params, m.reshape(2, -1).astype("f")) for m in moves]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+SIDES = [(0, 1), (2, 1), (1, 0), (1, 2)]
+
+
+def test_an_svm_alone_can_learn_from_moved_images_too(small_data, tmp_path):
+    config = recipes.load(recipes.recipe_path("m1"))
+    config.update_from_flattened_dict(SMALL | {"classifier.shifted": True})
+    run_experiment(config, tmp_path, data_dir=small_data)
+    assert svm.load_svm(tmp_path / "classifier.skops")[-1].shape_fit_ == (5 * 8, 4)
