@@ -81,24 +81,24 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
     """
     plan, labels = job.plan, job.plan.data.test_labels
     splits = plan.splits(num_labels)
-    kept: Fitted | None = None
+    kept: list[Fitted] = []  # one: of several, all would take memory
     every_split, accuracy, probs, calibration = [], [], [], []
     for split_seed in plan.split_seeds(num_labels):
         _heed(job, num_labels)
         split = splits.split(split_seed)
         fitted = fit(split.labeled)
-        kept = kept or fitted
+        kept = kept or [fitted]
         classes, scores = fitted.said(split.measured)
         measured, temperature = labels[split.measured], fitted.temperature
         accuracy.append(float(np.mean(classes == measured)))
         every_split.append(split)
         probs.append(confidence.class_probs(scores, temperature))
         calibration.append(confidence.figures(scores, measured, temperature))
-    if kept is None or plan.data.cross_validated:
+    if plan.data.cross_validated:
         _heed(job, num_labels)
-        kept = fit(splits.chosen)
+        kept = [fit(splits.chosen)]
     said = first_measured(every_split, probs, len(labels))
-    return Measured(accuracy, calibration, kept, said)
+    return Measured(accuracy, calibration, kept[0], said)
 
 
 def _heed(job: Job, num_labels: int) -> None:

@@ -1,5 +1,6 @@
 """The classifiers on a run's features: SVMs, alone or smoothed over a graph."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +75,8 @@ class OverGraph:
         for other in run.path.glob("labels-*/graph.npy"):
             if other != graph:
                 other.unlink()
-                other.parent.rmdir()
+                with contextlib.suppress(OSError):
+                    other.parent.rmdir()  # unless somebody has put something there
 
 
 Fitted = Alone | OverGraph

@@ -176,3 +176,18 @@ def test_an_operation_that_onnx_cannot_be_given_is_refused(function, name):
     traced = jax.make_jaxpr(function)(jnp.ones([2, 3]))
     with pytest.raises(InputError, match=f"--format=onnx: .* {name}; use --format=jax"):
         onnx_graph.model(traced, "x", "y", {})
+
+
+def test_the_largest_are_found_of_what_is_known_and_of_what_is_given():
+    known = jnp.array([3.0, 1.0, 2.0, 5.0])
+
+    def function(x):
+        values, places = jax.lax.top_k(x, 2)
+        best, _ = jax.lax.top_k(known, 2)
+        return values + best + places.astype(jnp.float32)
+
+    x = np.array([[1.0, 4.0, 2.0, 0.0], [7.0, 5.0, 6.0, 9.0]], np.float32)
+    traced = jax.make_jaxpr(jax.vmap(function))(jnp.asarray(x))
+    session = onnxruntime.InferenceSession(onnx_graph.model(traced, "x", "y", {}))
+    (found,) = session.run(["y"], {"x": x})
+    np.testing.assert_array_equal(found, [[10, 7], [17, 10]])

@@ -52,6 +52,7 @@ def test_more_labels_reuse_the_vae_and_fewer_leave_what_is_kept(
     finished, small_data, tmp_path
 ):
     workdir = shutil.copytree(finished("m1_graph"), tmp_path / "run")
+    (workdir / "labels-8" / "notes.txt").write_text("mine")
     before = (workdir / "labels-8" / "graph.npy").read_bytes()
     run_experiment(recipe(labels=(4,)), workdir, data_dir=small_data)
     assert (workdir / "labels-8" / "graph.npy").read_bytes() == before
@@ -59,7 +60,7 @@ def test_more_labels_reuse_the_vae_and_fewer_leave_what_is_kept(
     assert [row["labels"] for row in rows(workdir)] == [4, 8, 12]
     assert rows(workdir)[1] == rows(finished("m1_graph"))[0]
     assert (workdir / "labels-12" / "graph.npy").read_bytes() != before
-    assert not (workdir / "labels-8").exists()
+    assert [path.name for path in (workdir / "labels-8").iterdir()] == ["notes.txt"]
     assert ssl_vae.load(workdir).num_labels == 12
 
 
