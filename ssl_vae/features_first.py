@@ -17,7 +17,7 @@ from ssl_vae.errors import Stopped
 from ssl_vae.extractor import Extracted, extract
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.results import Row
-from ssl_vae.splits import first_measured
+from ssl_vae.splits import Split, first_measured
 from ssl_vae.svms import Fit, Fitted
 
 
@@ -79,19 +79,26 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
     In cross-validation the one that is kept has all the labels, and every image's probs
     are those of one that was not given its label.
     """
+    import joblib  # late: with what it serves, scikit-learn
+
     plan, labels = job.plan, job.plan.data.test_labels
     splits = plan.splits(num_labels)
-    kept: list[Fitted] = []  # one: of several, all would take memory
-    every_split, accuracy, probs, calibration = [], [], [], []
-    for split_seed in plan.split_seeds(num_labels):
+    every_split = [splits.split(seed) for seed in plan.split_seeds(num_labels)]
+
+    def of_split(split: Split) -> tuple[Fitted, np.ndarray, np.ndarray]:
         _heed(job, num_labels)
-        split = splits.split(split_seed)
         fitted = fit(split.labeled)
+        return fitted, *fitted.said(split.measured)
+
+    # Threads, for an SVM is fitted outside of Python; the generator holds few results.
+    side_by_side = joblib.Parallel(-1, backend="threading", return_as="generator")
+    kept: list[Fitted] = []  # one: of several, all would take memory
+    accuracy, probs, calibration = [], [], []
+    each = side_by_side(joblib.delayed(of_split)(split) for split in every_split)
+    for split, (fitted, classes, scores) in zip(every_split, each, strict=True):
         kept = kept or [fitted]
-        classes, scores = fitted.said(split.measured)
         measured, temperature = labels[split.measured], fitted.temperature
         accuracy.append(float(np.mean(classes == measured)))
-        every_split.append(split)
         probs.append(confidence.class_probs(scores, temperature))
         calibration.append(confidence.figures(scores, measured, temperature))
     if plan.data.cross_validated:
