@@ -234,16 +234,18 @@ class SemiSupervisedVAEClassifier(ClassifierMixin, _VAEEstimator):
 
     Args:
       model: "m1", a VAE of all images, then an RBF SVM on its features of the labeled;
-        "m2", one generative model of images and classes; "m1_m2", that model of the
-        latent variable of an M1; "best", "m1" and a convolutional network that learns
-        from the SVM's guesses about all images, for images (not rows) whose classes are
-        as frequent among the labeled as among all.
+        "m1_graph", that, and what the SVM says is smoothed over the graph of the
+        images, for classes that are as frequent among the labeled as among all; "m2",
+        one generative model of images and classes; "m1_m2", that model of the latent
+        variable of an M1; "best", "m1" and a convolutional network that learns from the
+        SVM's guesses about all images, for images (not rows), and classes as those of
+        "m1_graph".
       latent_dim: Length of every latent variable.
       hidden: Widths of the hidden layers of every network.
       kl_weight: M1: factor of the KL term in the loss; below 1 keeps more units active.
       gradient_weight: M1: above 0 it also learns the images' oriented gradients.
       alpha: M2: weight of the classification loss.
-      C: The SVM's penalty, for "m1" and "best"; larger fits the labels harder.
+      C: The SVM's penalty, where there is one; larger fits the labels harder.
       num_epochs: Passes over the images, in M2 over the unlabeled; small sets need
         more of them than large ones.
       batch_size: Images a step; in M2 half of them labeled.

@@ -17,11 +17,14 @@ from sklearn.exceptions import ConvergenceWarning
 from ssl_vae import fitting
 from ssl_vae.classifiers import confidence, svm
 from ssl_vae.classifiers.calibrated import CalibratedSVM
+from ssl_vae.classifiers.graph import Neighbors, vertices_among
+from ssl_vae.classifiers.smoothed import SmoothedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.fitting import ExampleSet, Schedule
 from ssl_vae.models import M1, M2, JointModel, Params, informative_units
 
 WARMUP_EPOCHS = 2
+NUM_NEIGHBORS, STRENGTH = 10, 1.0  # of the graph, as the recipe m1_graph has them
 
 Found = dict[str, Any]
 
@@ -91,6 +94,35 @@ def _svm_scores(found: Found, x: np.ndarray) -> np.ndarray:
     return scores / found["temperature"]
 
 
+def _fit_graph(
+    x: np.ndarray, labels: np.ndarray, settings: Settings, key: jax.Array
+) -> Found:
+    """M1 and an SVM, whose guesses about all images are smoothed over their graph."""
+    found, of_all, guesses = _fit_teacher(x, labels, settings, key)
+    vertices = vertices_among(len(x))
+    found["vertices"] = of_all[vertices]
+    found["num_neighbors"] = min(NUM_NEIGHBORS, len(vertices) - 1)
+    neighbors = _neighbors(found)
+    classifier = SmoothedSVM.fitted(
+        _teacher(found),
+        neighbors,
+        neighbors.graph(),
+        np.exp(guesses[vertices]),
+        strength=STRENGTH,
+    )
+    return found | {"values": classifier.values}
+
+
+def _neighbors(found: Found) -> Neighbors:
+    return Neighbors(found["vertices"], found["num_neighbors"])
+
+
+def _graph_scores(found: Found, x: np.ndarray) -> np.ndarray:
+    teacher, neighbors = _teacher(found), _neighbors(found)
+    classifier = SmoothedSVM(teacher, neighbors, found["values"], STRENGTH)
+    return classifier.log_probs(features(found, x))
+
+
 def _fit_best(
     x: np.ndarray, labels: np.ndarray, settings: Settings, key: jax.Array
 ) -> Found:
@@ -98,18 +130,30 @@ def _fit_best(
     known, schedule = np.flatnonzero(labels >= 0), settings.schedule
     labeled = _part_of_batch(schedule.batch_size, 4)
     key_m1, key_student = jax.random.split(key)
-    found = _fit_svm(x, labels, settings, key_m1)
-    shares, of_all = np.bincount(labels[known]) / len(known), features(found, x)
-    unaligned = _teacher(found | {"bias": np.zeros(len(shares))})
-    teacher, guesses = unaligned.aligned(of_all, shares)
+    found, _, guesses = _fit_teacher(x, labels, settings, key_m1)
     guesses = guesses.astype(np.float32)
     every = ExampleSet((x, guesses), np.arange(len(x)), schedule.batch_size - labeled)
     few = ExampleSet((x, labels), known, labeled)
     num_steps = schedule.num_epochs * every.num_batches
-    model = fitting.student(settings.m1.image_shape, len(shares), num_steps)
+    model = fitting.student(settings.m1.image_shape, guesses.shape[1], num_steps)
     params = fitting.train_params(model, [every, few], schedule, key=key_student)
-    network = {"student": dataclasses.asdict(model), "student_params": params}
-    return found | {"bias": teacher.bias} | network
+    return found | {"student": dataclasses.asdict(model), "student_params": params}
+
+
+def _fit_teacher(
+    x: np.ndarray, labels: np.ndarray, settings: Settings, key: jax.Array
+) -> tuple[Found, np.ndarray, np.ndarray]:
+    """M1 and an SVM that finds the labels' shares of the classes among all images.
+
+    Returns:
+      They, the features of the images, [n, latent], and what the SVM says of them: log
+      probabilities, [n, K].
+    """
+    found = _fit_svm(x, labels, settings, key)
+    of_all, counts = features(found, x), np.bincount(labels[labels >= 0])
+    unaligned = _teacher(found | {"bias": np.zeros(len(counts))})
+    teacher, guesses = unaligned.aligned(of_all, counts / counts.sum())
+    return found | {"bias": teacher.bias}, of_all, guesses
 
 
 def _teacher(found: Found) -> CalibratedSVM:
@@ -229,6 +273,7 @@ def _part_of_batch(batch_size: int, part: int) -> int:
 
 WAYS = {
     "m1": Way(_fit_svm, _svm_scores),
+    "m1_graph": Way(_fit_graph, _graph_scores),
     "m2": Way(_fit_m2, _m2_scores),
     "m1_m2": Way(_fit_m1_m2, _m1_m2_scores),
     "best": Way(_fit_best, _best_scores),

@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from ssl_vae import fitting
+from ssl_vae.classifiers import graph
 from ssl_vae.errors import InputError
 from ssl_vae.estimators import SemiSupervisedVAEClassifier, VAEFeatures, load
 from ssl_vae.semisupervised import WAYS
@@ -259,6 +260,17 @@ def test_rows_are_refused_where_images_are_needed(images, needs):
     with pytest.raises(InputError, match=r"needs images .* set image_shape="):
         classifier.fit(rows, y)
     classifier.set_params(image_shape=x.shape[1:]).fit(rows, y)
+
+
+def test_the_graph_may_have_all_images_or_some(images, monkeypatch):
+    x, y, labels = images
+    classifier = clone(CLASSIFIER).set_params(model="m1_graph", kl_weight=0.002)
+    few = classifier.fit(x[:4], labels[:4])  # fewer than the neighbors of an image
+    assert np.array_equal(few.predict(x[:4]), labels[:4])
+    monkeypatch.setattr(graph, "MAX_VERTICES", 30)
+    some = classifier.fit(x, y)
+    assert some.model_["vertices"].shape == (30, 2)
+    assert some.score(x, labels) > 0.9
 
 
 def test_sparse_input_is_refused(images):
