@@ -148,19 +148,6 @@ def model_fields(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "name"}
 
 
-def m1_fields(config: Any) -> dict[str, Any] | None:
-    """Fields of the model m1 in the recipe of a config.json; None for any other."""
-    group = config.get("model") if isinstance(config, Mapping) else None
-    if not isinstance(group, Mapping):
-        return None
-    model = {k: tuple(v) if isinstance(v, list) else v for k, v in group.items()}
-    checks = {f.removeprefix("model."): check for f, check in fields.M1_MODEL.items()}
-    model = {"dtype": LATER["model.dtype"]} | model
-    if model.keys() != checks.keys():
-        return None
-    return model if all(checks[k][0](v) for k, v in model.items()) else None
-
-
 def at(config: ConfigDict, num_labels: int) -> ConfigDict:
     """The recipe as it is for a number of labels: with its group `few`, or without."""
     resolved = ConfigDict(config.to_dict())

@@ -66,8 +66,8 @@ def _duration(minutes: float) -> str:
 def _parts(plan: Plan) -> Iterator[Part]:
     """The trainings that a plan leaves to be done."""
     recipe = plan.recipe
-    if plan.first and not plan.first.stage.weights.exists():
-        yield _m1(plan, "M1", plan.first.model, plan.first.train)
+    if plan.trains_m1:
+        yield _m1(plan, "M1", recipe.m1.model, recipe.m1.train)
     if not recipes.learns_labels(recipe) and not plan.workdir.stage().weights.exists():
         part = _m1(plan, "M1", recipe.model, recipe.train)
         yield part._replace(num_runs=len(plan.seeds))
@@ -88,13 +88,13 @@ def _m1(plan: Plan, title: str, group: ConfigDict, settings: ConfigDict) -> Part
 def _m2(plan: Plan, num_labels: int) -> Part:
     recipe = recipes.at(plan.recipe, num_labels)
     pixels = int(np.prod(plan.data.image_shape))
-    if plan.first:  # of z1 at most so many units are kept
-        pixels = plan.first.model.latent_dim
+    if "m1" in recipe:  # of z1 at most so many units are kept
+        pixels = recipe.m1.model.latent_dim
     model = M2(
         pixels,
         plan.data.num_classes,
         labeled_fraction=0.5,
-        gaussian=plan.first is not None,
+        gaussian="m1" in recipe,
         **recipes.model_fields(recipe.model),
     )
     unlabeled, labeled = plan.batch_sizes(num_labels)

@@ -98,15 +98,17 @@ class ClassUse(NamedTuple):
     collapsed: bool
 
 
-def class_use(class_logits: np.ndarray) -> ClassUse:
+def class_use(class_logits: np.ndarray, shares: np.ndarray) -> ClassUse:
     """Whether a classifier tells classes apart, or has collapsed.
 
-    It has collapsed when its likeliest classes are fewer than half of the K, counted as
-    exp(entropy of their histogram), or when q(y|x) hardly depends on x: the information
-    between the two, entropy(mean of q) - mean of entropy(q), is below a tenth of log K.
+    It has collapsed when its likeliest classes are fewer than half of those there are,
+    either counted as exp(entropy of their shares), or when q(y|x) hardly depends on x:
+    the information between the two, entropy(mean of q) - mean of entropy(q), is below
+    a tenth of the entropy of the classes.
 
     Args:
-      class_logits: Of unlabeled images of balanced classes, [N, K].
+      class_logits: Of unlabeled images, [N, K].
+      shares: Of the classes among the labeled ones, [K], which sum to 1.
     """
     log_probs = np.asarray(jax.nn.log_softmax(class_logits), np.float64)
     probs = np.exp(log_probs)
@@ -114,11 +116,11 @@ def class_use(class_logits: np.ndarray) -> ClassUse:
     entropy = float(-np.mean(np.sum(probs * log_probs, axis=1)))
     information = _entropy(probs.mean(axis=0)) - entropy
     counts = np.bincount(np.argmax(probs, axis=1), minlength=num_classes)
-    used = np.exp(_entropy(counts / len(probs)))
+    used, there_are = _entropy(counts / len(probs)), _entropy(shares)
     return ClassUse(
         entropy,
         (counts / len(probs)).tolist(),
-        bool(used < num_classes / 2 or information < 0.1 * np.log(num_classes)),
+        bool(used < there_are - np.log(2) or information < 0.1 * there_are),
     )
 
 

@@ -114,8 +114,8 @@ def _results(job: Job, command: str) -> Results | None:
         for group in {"train", "student"} & set(recipe):
             sizes = plan.batch_sizes(num_labels, group)
             train.check_batch_sizes(sizes, job.mesh, group=group)
-    if plan.first and not plan.first.stage.weights.exists():
-        size = plan.first.train.batch_size
+    if plan.trains_m1:
+        size = recipe.m1.train.batch_size
         train.check_batch_sizes([size], job.mesh, group="m1.train")
     if job.team.leads:
         run.claim(recipe.to_dict(), plan.data.identity)

@@ -23,7 +23,6 @@ from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Diverged, Training, trained_params
 from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
 from ssl_vae.placement import Placed, labeled_examples, placed_like
-from ssl_vae.plan import FirstStage
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
 
@@ -71,41 +70,46 @@ def train_and_measure(job: Job) -> Iterator[Outcome]:
     Only the process that leads measures.
     """
     keys = Keys.of_seeds(job.plan.seeds)
-    first = _train_first(job, job.plan.first, keys) if job.plan.first else None
-    train_inputs, test_inputs = job.train_images, job.test_images
-    if first:
-        with job.clock.part("features"):
-            code = job.train_images.map(first.m1.encode, first.params)
-            train_inputs = placed_like(train_inputs, _kept(first, code))
-            code = evaluate.map_images(first.m1.encode, first.params, test_inputs)
-            test_inputs = _kept(first, code)
+    first, train_inputs, test_inputs = None, job.train_images, job.test_images
+    if "m1" in job.plan.recipe:
+        first, train_inputs, test_inputs = _first(job, keys)
     for num_labels in job.plan.missing:
         trial = _trial(job, num_labels, first, train_inputs, test_inputs)
         yield from _outcome(trial, keys.rest)
 
 
-def _train_first(job: Job, first: FirstStage, keys: Keys) -> First:
-    """M1 as the plan says: trained as a part of this run, or read from another."""
-    m1, params = trained_m1(
-        job, first.stage, first.model, first.train, keys, title="M1"
-    )
+def _first(job: Job, keys: Keys) -> tuple[First, Placed, Any]:
+    """M1, trained as a part of this run or taken from another, and what M2 is given.
+
+    That is mean and log variance of the kept units of z1, of training and test images.
+    """
+    plan, group = job.plan, job.plan.recipe.m1
+    stage = plan.workdir.stage("m1")
+    if plan.given_m1 and job.team.leads:
+        stage.take(plan.given_m1)
+    m1, params = trained_m1(job, stage, group.model, group.train, keys, title="M1")
+    with job.clock.part("features"):
+        code = job.train_images.map(m1.encode, params)
+        of_test = evaluate.map_images(m1.encode, params, job.test_images)
     informative = np.zeros(m1.latent_dim, bool)
-    if job.team.leads:
-        means = np.asarray(job.train_images.map(m1.features, params))
-        informative[informative_units(means)] = True
+    informative[informative_units(np.asarray(code[0]))] = True
     kept = np.flatnonzero(job.team.share(informative))
     logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
     if not len(kept):
-        raise Diverged(
-            "no latent unit of M1 tells images apart; it needs a smaller kl_weight or"
-            " more epochs, and then another --workdir"
-        )
-    return First(m1, params, kept)
+        raise Diverged(_nothing_kept(plan.recipe))
+    code, of_test = jax.tree.map(lambda array: array[:, kept], (code, of_test))
+    return First(m1, params, kept), placed_like(job.train_images, code), of_test
 
 
-def _kept(first: First, code: Any) -> Any:
-    """What M2 is given of images: mean and log variance of the kept units of z1."""
-    return jax.tree.map(lambda array: array[:, first.kept], code)
+def _nothing_kept(recipe: ConfigDict) -> str:
+    """What to do where M1 has kept nothing of the images."""
+    no_unit = "no latent unit of M1 tells images apart"
+    if recipe.m1_workdir:
+        return f"{no_unit}; take another than --config.m1_workdir={recipe.m1_workdir}"
+    return (
+        f"{no_unit}; it needs a smaller --config.m1.model.kl_weight or a larger"
+        " --config.m1.train.num_epochs, and then another --workdir"
+    )
 
 
 def _trial(
@@ -215,7 +219,11 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
         logits = trial.model.class_logits
         test_logits = evaluate.map_images(logits, params, trial.test_inputs)
         every = np.asarray(trial.train_inputs.map(logits, params))
-        use = evaluate.class_use(every[trial.unlabeled_rows(split_seed)])
+        labels = job.plan.data.train_labels[trial.labeled_rows(split_seed)]
+        use = evaluate.class_use(
+            every[trial.unlabeled_rows(split_seed)],
+            np.bincount(labels, minlength=trial.model.num_classes) / len(labels),
+        )
     if use.collapsed:
         logger.warning(
             "collapsed: q(y|x) does not tell the classes apart at %d labels, split %d"

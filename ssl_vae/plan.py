@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,18 +19,9 @@ from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
 from ssl_vae.splits import Splits
-from ssl_vae.workdir import FORMAT_VERSION, Stage, Workdir, read_json
+from ssl_vae.workdir import FORMAT_VERSION, Workdir, read_json
 
 logger = logging.getLogger("ssl_vae")
-
-
-@dataclass(frozen=True)
-class FirstStage:
-    """The first of two models: where it is and how it is, or is to be, trained."""
-
-    stage: Stage
-    model: ConfigDict
-    train: ConfigDict
 
 
 @dataclass(frozen=True)
@@ -41,12 +33,18 @@ class Plan:
     workdir: Workdir
     before: Results | None  # what the run has found so far
     missing: list[int]  # numbers of labels that it has still to measure, ascending
-    first: FirstStage | None  # the M1 that M1+M2 stands on
+    given_m1: Workdir | None  # what M1+M2 has still to take its M1 from, if anything
 
     @property
     def finished(self) -> Results | None:
         """The run's results, if they hold all that is asked for."""
         return None if self.missing else self.before
+
+    @property
+    def trains_m1(self) -> bool:
+        """Whether the M1 that M1+M2 stands on is still to be trained."""
+        there = self.given_m1 or self.workdir.stage("m1").weights.exists()
+        return "m1" in self.recipe and not there
 
     @property
     def sha256(self) -> str:
@@ -123,10 +121,9 @@ def make_plan(
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check()
     before = Results.load(run.results)
-    missing = _missing(recipe, data, before)
-    first = _first_stage(recipe, run, data) if missing and "m1" in recipe else None
-    plan = Plan(recipe, data, run, before, missing, first)
+    given_m1 = _given_m1(recipe, run, data)
     run.check_owner(recipe.to_dict(), data.identity)
+    plan = Plan(recipe, data, run, before, _missing(recipe, data, before), given_m1)
     logger.info("workdir: %s", run.name)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
@@ -162,35 +159,49 @@ def _absolute(field: str, path: str) -> str:
         raise InputError(f"--config.{field}={path}: {error}") from None
 
 
-def _first_stage(recipe: ConfigDict, run: Workdir, data: Dataset) -> FirstStage:
-    """The M1 of M1+M2: this run's own, or that of a finished run of the same data."""
-    if not recipe.m1_workdir:
-        return FirstStage(run.stage("m1"), recipe.m1.model, recipe.m1.train)
-    flag = f"--config.m1_workdir={recipe.m1_workdir}"
+def _given_m1(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
+    """The finished run of the same data that M1+M2 is to take its M1 from, if any.
+
+    Once it is taken there is a copy in the run's own folder, which is all that counts.
+    The recipe's group m1 becomes that of the run that has trained it.
+    """
+    if not recipe.get("m1_workdir"):
+        return None
+    flag, copy = f"--config.m1_workdir={recipe.m1_workdir}", run.stage("m1")
+    taken = copy.weights.exists()
     try:
-        there = Workdir(recipe.m1_workdir)
+        there = Workdir(copy.path if taken else recipe.m1_workdir)
         if not there.config.exists():
             raise InputError("no run is there; leave the field empty to train an M1")
-        content = read_json(there.config)
+        content, theirs = read_json(there.config), there.recipe()
     except (InputError, OSError) as error:
         raise InputError(f"{flag}: {error}") from None
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+    if content.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{flag}: no run of this version of ssl_vae")
-    model = recipes.m1_fields(content.get("config"))
-    if model is None:
+    if theirs.model.name != "m1":
         raise InputError(f"{flag}: not the folder of a run of the model m1")
-    unlike = recipes.differences(
-        {"dataset": content.get("dataset")}, {"dataset": data.identity}
-    )
-    if unlike:
-        raise InputError(f"{flag}: trained on other images: {'; '.join(unlike)}")
-    if recipes.value(content["config"], "num_seeds") != 1:
+    _check_same_data(flag, content.get("dataset"), data)
+    if recipes.value(theirs, "num_seeds") != 1:
         raise InputError(f"{flag}: holds VAEs of several seeds; give a run of one")
     if not there.stage().weights.exists():
         raise InputError(
             f"{flag}: that run is not finished; its own command again goes on with it"
         )
-    return FirstStage(there.stage(), ConfigDict(model), recipe.m1.train)
+    recipe.m1 = ConfigDict({"model": theirs.model, "train": theirs.train})
+    return None if taken else there
+
+
+def _check_same_data(flag: str, dataset: Any, data: Dataset) -> None:
+    """Refuses an M1 of other images; `dataset` is what its config.json says of them."""
+    unlike = recipes.differences({"dataset": dataset}, {"dataset": data.identity})
+    size = dataset.get("image_shape") if isinstance(dataset, dict) else None
+    if size != list(data.image_shape):
+        unlike = [f"image_shape is {size} there and {list(data.image_shape)} here"]
+    if unlike:
+        raise InputError(
+            f"{flag}: trained on other images or labels: {'; '.join(unlike)}; leave the"
+            " field empty to train an M1"
+        )
 
 
 def _missing(recipe: ConfigDict, data: Dataset, before: Results | None) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 
-from ssl_vae import fitting
+from ssl_vae import evaluate, fitting
 from ssl_vae.classifiers import confidence, svm
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, vertices_among
@@ -110,7 +110,7 @@ def _fit_graph(
         np.exp(guesses[vertices]),
         strength=STRENGTH,
     )
-    return found | {"values": classifier.values}
+    return found | {"values": classifier.values, "strength": STRENGTH}
 
 
 def _neighbors(found: Found) -> Neighbors:
@@ -119,7 +119,7 @@ def _neighbors(found: Found) -> Neighbors:
 
 def _graph_scores(found: Found, x: np.ndarray) -> np.ndarray:
     teacher, neighbors = _teacher(found), _neighbors(found)
-    classifier = SmoothedSVM(teacher, neighbors, found["values"], STRENGTH)
+    classifier = SmoothedSVM(teacher, neighbors, found["values"], found["strength"])
     return classifier.log_probs(features(found, x))
 
 
@@ -173,7 +173,9 @@ def _fit_m2(
     """M2 of images and classes."""
     model = _m2(x.shape[1], labels, settings)
     params = _train_joint(model, x, labels, settings.schedule, key)
-    return {"m2": dataclasses.asdict(model), "m2_params": params}
+    found = {"m2": dataclasses.asdict(model), "m2_params": params}
+    _warn_of_collapse(_m2_scores(found, x), labels)
+    return found
 
 
 def _m2_scores(found: Found, x: np.ndarray) -> np.ndarray:
@@ -204,11 +206,26 @@ def _fit_m1_m2(
     joint = fitting.m1_m2(settings.m1, m2)
     code = mean[:, kept], logvar[:, kept]
     params = _train_joint(joint, code, labels, settings.schedule, key_m2)
-    return found | {"m2": dataclasses.asdict(m2), "m2_params": params}
+    found |= {"m2": dataclasses.asdict(m2), "m2_params": params}
+    _warn_of_collapse(_m2_scores(found, code[0]), labels)
+    return found
 
 
 def _m1_m2_scores(found: Found, x: np.ndarray) -> np.ndarray:
     return _m2_scores(found, _posterior(found, x)[0][:, found["kept"]])
+
+
+def _warn_of_collapse(scores: np.ndarray, labels: np.ndarray) -> None:
+    """Warns where the unlabeled show that the classes are not told apart."""
+    counts, unlabeled = np.bincount(labels[labels >= 0]), labels < 0
+    if unlabeled.sum() < 10 * len(counts):  # some class may have none
+        return
+    if evaluate.class_use(scores[unlabeled], counts / counts.sum()).collapsed:
+        warnings.warn(
+            "collapsed: q(y|x) does not tell the classes apart; try a larger alpha",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def _posterior(found: Found, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

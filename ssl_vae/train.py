@@ -137,19 +137,24 @@ def check_batch_sizes(
     """Refuses batches that the devices cannot share evenly.
 
     Args:
-      batch_sizes: Images a step of each set.
+      batch_sizes: Images a step of each set, the second of labeled ones.
       mesh: The devices.
       group: Of the recipe, which the sizes are from.
 
     Raises:
-      InputError: with both numbers.
+      InputError: with all numbers.
     """
-    for batch_size in batch_sizes:
-        if batch_size % mesh.size:
-            raise InputError(
-                f"--config.{group}.batch_size: {batch_size} images a step cannot be"
-                f" shared evenly by {mesh.size} devices; choose a multiple"
-            )
+    if not any(size % mesh.size for size in batch_sizes):
+        return
+    first, *labeled = batch_sizes
+    parts, remedy = f"{first} images", "choose a multiple"
+    if labeled:
+        parts += f" and {labeled[0]} labeled ones"
+        remedy = "choose it and labeled_batch_size so that both are multiples"
+    raise InputError(
+        f"--config.{group}.batch_size: {parts} a step cannot be shared evenly by"
+        f" {mesh.size} devices; {remedy}"
+    )
 
 
 def compile_steps(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from ssl_vae.classifiers.smoothed import SmoothedSVM
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
-from ssl_vae.workdir import Stage, Workdir, read_json
+from ssl_vae.workdir import Stage, Workdir
 
 OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
 Traceable = Callable[[jax.Array], jax.Array]
@@ -104,7 +103,7 @@ def load(workdir: str | Path) -> TrainedClassifier:
     """
     run = Workdir(workdir)
     results = Results.of_finished_run(workdir)
-    recipe, row = _recipe(run), results.results[-1]
+    recipe, row = run.recipe(), results.results[-1]
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
@@ -115,26 +114,6 @@ def load(workdir: str | Path) -> TrainedClassifier:
         reason = " ".join(str(error).split())
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
     return TrainedClassifier(names, shape, row.labels, *parts)
-
-
-def _recipe(run: Workdir) -> ConfigDict:
-    """The recipe in a run's config.json, checked as if it were new."""
-    content = read_json(run.config)
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise InputError(f"{run.config}: not a run's config.json")
-    recipe = ConfigDict(_with_tuples(content["config"]))
-    try:
-        recipes.validate(recipe)
-    except InputError as error:
-        raise InputError(f"{run.config}: {error}") from None
-    return recipe
-
-
-def _with_tuples(content: Any) -> Any:
-    """What JSON made lists, as the tuples that a recipe has."""
-    if isinstance(content, dict):
-        return {name: _with_tuples(value) for name, value in content.items()}
-    return tuple(content) if isinstance(content, list) else content
 
 
 def _load_svm(
@@ -231,7 +210,8 @@ def _load_joint(
         encode = _mapped(model.features, params)
         weights: Params = {"m2": params}
     else:
-        m1, m1_params = _load_first(run, recipe, shape)
+        m1 = M1(shape, **recipes.model_fields(recipe.m1.model))
+        m1_params = _weights(run.stage("m1"), m1.init)
         kept = np.asarray(row.vae[0]["kept_units"])
         both = M1M2(m1, m1_params, kept, m2(pixels=len(kept), gaussian=True))
         params = _first_of_splits(run, row.labels, both.init)
@@ -247,18 +227,6 @@ def _load_joint(
         return jax.nn.log_softmax(class_logits(params, pixels))
 
     return lambda x: confidence.log_softmax(logits(x)), encode, traced, weights
-
-
-def _load_first(
-    run: Workdir, recipe: ConfigDict, shape: tuple[int, ...]
-) -> tuple[M1, Params]:
-    """The M1 that M1+M2 stands on: the run's own, or that of another run."""
-    stage, group = run.stage("m1"), recipe.m1.model
-    if recipe.m1_workdir:
-        there = Workdir(recipe.m1_workdir)
-        stage, group = there.stage(), _recipe(there).model
-    m1 = M1(shape, **recipes.model_fields(group))
-    return m1, _weights(stage, m1.init)
 
 
 def _mapped(function: Callable[..., jax.Array], params: Params) -> OfPixels:

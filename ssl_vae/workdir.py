@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
+
+from ml_collections import ConfigDict
 
 from ssl_vae import bucket
 from ssl_vae import config as recipes
@@ -78,6 +81,21 @@ class Stage:
         partial.write_bytes(b"".join(kept))
         partial.replace(self.metrics)
 
+    def take(self, run: "Workdir") -> None:
+        """Becomes a copy of the training in a run's own folder, in one rename.
+
+        Its config.json comes along, and tells where this is from.
+        """
+        partial = self.path.with_name(self.path.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        shutil.copy(run.config, partial)
+        shutil.copy(run.stage().metrics, partial)
+        weights = run.stage().weights
+        shutil.copytree(weights, partial / weights.name)
+        shutil.rmtree(self.path, ignore_errors=True)  # without weights
+        partial.replace(self.path)
+
 
 class Workdir:
     """Paths of a run's files.
@@ -120,6 +138,22 @@ class Workdir:
                 f"--workdir={self.path}: cannot be written ({error.strerror}); choose a"
                 " folder of yours"
             ) from None
+
+    def recipe(self) -> ConfigDict:
+        """The recipe in the run's config.json, checked as if it were new.
+
+        Raises:
+          InputError: where it cannot be read.
+        """
+        content = read_json(self.config)
+        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+            raise InputError(f"{self.config}: not a run's config.json")
+        recipe = ConfigDict(_with_tuples(content["config"]))
+        try:
+            recipes.validate(recipe)
+        except InputError as error:
+            raise InputError(f"{self.config}: {error}") from None
+        return recipe
 
     def check_owner(self, config: dict[str, Any], dataset: dict[str, Any]) -> None:
         """Refuses a folder that holds a run of another recipe or on other data.
@@ -260,6 +294,13 @@ def _open_locked(path: Path) -> IO[str]:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()  # its last owner has just removed it
+
+
+def _with_tuples(content: Any) -> Any:
+    """What JSON made lists, as the tuples that a recipe has."""
+    if isinstance(content, dict):
+        return {name: _with_tuples(value) for name, value in content.items()}
+    return tuple(content) if isinstance(content, list) else content
 
 
 def _identity(config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:

@@ -216,8 +216,8 @@ def test_m1_of_another_run_may_be_in_a_bucket(finished, small_data, tmp_path):
     upload(finished("m1"))
     config = recipes.load(recipes.recipe_path("m1_m2"))
     config.update_from_flattened_dict(SMALL | OWN["m1_m2"] | {"m1_workdir": URL})
-    first = make_plan(config, tmp_path / "run", small_data).first
-    assert first.stage.weights.exists()
+    given = make_plan(config, tmp_path / "run", small_data).given_m1
+    assert given.stage().weights.exists()
     assert make_plan(config, tmp_path / "run", small_data).recipe.m1_workdir == URL
 
 

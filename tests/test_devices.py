@@ -78,13 +78,18 @@ def test_a_batch_that_eight_devices_cannot_share_is_refused_with_both_numbers():
         from ssl_vae import devices, train
         from ssl_vae.errors import InputError
 
-        try:
-            train.check_batch_sizes([8, 100], devices.data_mesh())
-        except InputError as error:
-            assert "batch_size: 100 images a step cannot be shared evenly" in str(error)
-            assert "by 8 devices" in str(error)
-        else:
-            raise AssertionError("100 images cannot be shared by 8 devices")
+        train.check_batch_sizes([8, 96], devices.data_mesh())
+        for sizes, parts in (
+            ([100], "batch_size: 100 images a step cannot be shared evenly"),
+            ([8, 100], "batch_size: 8 images and 100 labeled ones a step cannot be sh"),
+        ):
+            try:
+                train.check_batch_sizes(sizes, devices.data_mesh())
+            except InputError as error:
+                assert parts in str(error)
+                assert "by 8 devices" in str(error)
+            else:
+                raise AssertionError("100 images cannot be shared by 8 devices")
     """
     run_on_eight(script)
 

@@ -57,7 +57,7 @@ def test_the_log_likelihood_of_a_known_weight_is_its_log_mean_exp():
 def test_class_use_knows_certain_classes_from_collapse():
     def use(probs, num_images=1000):
         logits = np.log(np.maximum(probs, 1e-30))
-        return evaluate.class_use(np.resize(logits, (num_images, 10)))
+        return evaluate.class_use(np.resize(logits, (num_images, 10)), np.full(10, 0.1))
 
     certain = use(np.eye(10))
     assert certain.entropy == pytest.approx(0, abs=1e-6)
@@ -75,3 +75,13 @@ def test_class_use_knows_certain_classes_from_collapse():
     assert not unsure.collapsed
     assert use(np.eye(10)[:4]).collapsed
     assert not use(np.eye(10)[:6]).collapsed
+
+
+@pytest.mark.parametrize("shares", [[0.7] + 9 * [1 / 30], 3 * [0.3] + 7 * [1 / 70]])
+def test_classes_that_are_rare_are_no_collapse(shares):
+    counts = np.round(np.array(shares) * 2100).astype(int)
+    logits = 50 * np.repeat(np.eye(10), counts, axis=0)  # sure, and right
+    assert not evaluate.class_use(logits, np.array(shares)).collapsed
+    assert evaluate.class_use(0 * logits, np.array(shares)).collapsed
+    largest = 50 * np.tile(np.eye(10)[0], (2100, 1))
+    assert evaluate.class_use(largest, np.array(shares)).collapsed

@@ -5,18 +5,22 @@ import json
 import logging
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from conftest import blobs, write_idx
 
-from ssl_vae import checkpoint, datasets, splits
+import ssl_vae
+from ssl_vae import checkpoint, datasets, joint, splits
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.experiment import Stopped, run_experiment
 from ssl_vae.labels import choose_labeled
 from ssl_vae.models import M2
+from ssl_vae.plan import make_plan
+from ssl_vae.workdir import Workdir
 
 COMMON = {
     "labels": (8,),
@@ -214,9 +218,9 @@ def test_results_are_saved_after_every_number_of_labels(m2_run, small_data, tmp_
 
 
 def test_no_hidden_label_reaches_the_training(
-    m2_run, small_data, tmp_path, monkeypatch
+    finished, small_data, tmp_path, monkeypatch
 ):
-    workdir, _ = m2_run
+    name, workdir, _ = finished
     whole = datasets.load("fashion_mnist", small_data)
     shown = [choose_labeled(whole.train_labels, 8, split_seed=s) for s in range(2)]
     hidden = np.setdiff1d(np.arange(400), np.concatenate(shown))
@@ -228,9 +232,22 @@ def test_no_hidden_label_reaches_the_training(
     monkeypatch.setattr(
         splits, "choose_labeled", lambda labels, num, split_seed: shown[split_seed]
     )
-    run_experiment(recipe("m2"), tmp_path, data_dir=small_data)
-    log = "labels-8/splits-0-1/metrics.jsonl"
-    assert (tmp_path / log).read_bytes() == (workdir / log).read_bytes()
+    run_experiment(recipe(name), tmp_path, data_dir=small_data)
+    # The last has the digest of every array of the weights.
+    for file in ("metrics.jsonl", "vae_weights/meta/metadata"):
+        one, other = (p / "labels-8/splits-0-1" / file for p in (tmp_path, workdir))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_model_is_told_how_many_have_labels_and_how_long_it_warms_up(small_data):
+    plan = make_plan(recipe("m2"), "never-made", small_data)
+    data = plan.data
+    job = SimpleNamespace(plan=plan, test_images=np.zeros([1, 64], np.float32))
+    model = joint._trial(job, 8, None, None, None).model
+    assert (model.pixels, model.num_classes) == (64, data.num_classes) == (64, 4)
+    assert model.labeled_fraction == 8 / len(data.train_images) == 0.02
+    assert model.warmup_steps == 1 * (392 // 20)  # epochs of the unlabeled
+    assert model.alpha == 5.0
 
 
 def test_the_log_tells_of_every_split(m2_run):
@@ -242,12 +259,26 @@ def test_the_log_tells_of_every_split(m2_run):
     assert all(1 <= v <= 4 for v in last["classes"])
 
 
-def test_a_finished_run_needs_its_m1_no_more(m1_run, small_data, tmp_path):
-    first = shutil.copytree(m1_run, tmp_path / "m1")
-    config = recipe("m1_m2", m1_workdir=str(first), num_splits=1)
-    results = run_experiment(config, tmp_path / "run", data_dir=small_data)
+def test_an_m1_that_was_taken_may_go(m1_run, m1_m2_run, small_data, tmp_path):
+    first, run = shutil.copytree(m1_run, tmp_path / "m1"), tmp_path / "run"
+    # What the recipe says of M1 is what that run says.
+    config = recipe("m1_m2", m1_workdir=str(first), **{"m1.model.latent_dim": 3})
+    config.num_splits = 1
+    results = run_experiment(config, run, data_dir=small_data)
+    assert Workdir(run).recipe().m1.model.latent_dim == 4
+    images = datasets.load("fashion_mnist", small_data).test_images
+    said = ssl_vae.load(run).predict_proba(images)
     shutil.rmtree(first)
-    assert run_experiment(config, tmp_path / "run", data_dir=small_data) == results
+    assert np.array_equal(ssl_vae.load(run).predict_proba(images), said)
+    assert run_experiment(config, run, data_dir=small_data) == results
+    config.num_splits = 2
+    (row,) = run_experiment(config, run, data_dir=small_data).results
+    # A split that is trained alone ends like one that is trained with others.
+    (together,) = m1_m2_run[1].results
+    assert row.test_accuracy == pytest.approx(together.test_accuracy, abs=0.02)
+    for alone, one in zip(row.vae, together.vae, strict=True):
+        assert alone["kept_units"] == one["kept_units"]
+        assert alone["test_elbo"] == pytest.approx(one["test_elbo"], rel=1e-3)
 
 
 def test_a_collapsed_run_says_so(small_data, tmp_path, caplog):
@@ -282,7 +313,8 @@ def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
     _, results = m1_m2_run
     config = recipe("m1_m2", m1_workdir=str(m1_run))
     taken = run_experiment(config, tmp_path / "run", data_dir=small_data)
-    assert not (tmp_path / "run" / "m1").exists()
+    names = {path.name for path in (tmp_path / "run" / "m1").iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "vae_weights"}
     # It is the M1 that the run would have trained itself.
     assert taken.results == results.results
 
@@ -293,17 +325,21 @@ def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
         ("missing", "m1_workdir=.*: no run is there"),
         ("unfinished", "m1_workdir=.*: that run is not finished"),
         ("m2", "m1_workdir=.*: not the folder of a run of the model m1"),
-        ("data", r"m1_workdir=.*: trained on other images: dataset\."),
-        ("validation", r"m1_workdir=.*: trained on other images: dataset\.name"),
+        (
+            "data",
+            r"m1_workdir=.*: trained on other images or labels: image_shape is"
+            r" \[8, 8, 1\] there and \[10, 10, 1\] here; leave the field empty",
+        ),
+        ("validation", r"m1_workdir=.*: trained on other images .*: dataset\.name"),
         ("broken", "m1_workdir=.*config.json: not a JSON file"),
-        ("model", "m1_workdir=.*: not the folder of a run of the model m1"),
+        ("model", "m1_workdir=.*config.json: --config.model.name: the recipe does not"),
         ("version", "m1_workdir=.*: no run of this version of ssl_vae"),
         ("long", "m1_workdir=.*: .*name too long"),
         ("home", "m1_workdir=~nobody-of-that-name/run: "),
     ],
 )
 def test_an_m1_workdir_that_will_not_do_is_refused(
-    m1_run, small_data, tmp_path, change, message
+    m1_run, m2_run, small_data, tmp_path, change, message
 ):
     folder, data, changes = tmp_path / "m1", small_data, {}
     shutil.copytree(m1_run, folder)
@@ -312,8 +348,7 @@ def test_an_m1_workdir_that_will_not_do_is_refused(
     elif change == "unfinished":
         shutil.rmtree(folder / "vae_weights")
     elif change == "m2":
-        text = (folder / "config.json").read_text()
-        (folder / "config.json").write_text(text.replace('"m1"', '"m2"'))
+        shutil.copy(m2_run[0] / "config.json", folder)
     elif change == "model":
         content = json.loads((folder / "config.json").read_text())
         content["config"]["model"] = "m1"

@@ -9,9 +9,10 @@ import pytest
 
 from ssl_vae import devices, train
 from ssl_vae.batches import Examples
-from ssl_vae.models import M1
+from ssl_vae.models import M1, M2
 
 MODEL = M1(image_shape=(4, 4, 1), latent_dim=2, hidden=(8,))
+M2_MODEL = M2(16, 4, labeled_fraction=0.2, warmup_steps=2, latent_dim=2, hidden=(8,))
 TX = optax.adam(1e-2)
 NUM_IMAGES, BATCH_SIZE = 50, 8  # 6 steps an epoch, 2 images left over
 
@@ -176,7 +177,13 @@ def labeled_loss(params, x, labeled, *, key, step):
     return one + two, metrics
 
 
-def several(images, labels, splits, one_by_one):
+def m2_loss(params, x, labeled, *, key, step):
+    """The loss of M2, of as many classes as it has."""
+    images, labels = labeled
+    return M2_MODEL.loss(params, x, (images, labels % 4), key=key, step=step)
+
+
+def several(images, labels, splits, one_by_one, model=MODEL, loss_fn=labeled_loss):
     """Two parts of an epoch for some of three label splits, trained side by side."""
     rows = jax.vmap(lambda k: jax.random.permutation(k, NUM_IMAGES))(
         jax.random.split(jax.random.key(5), 3)
@@ -186,21 +193,21 @@ def several(images, labels, splits, one_by_one):
         Examples(images, rows[:, 10:]),
         Examples((images, labels), rows[:, :10]),
     ]
-    steps = compiled_for_several(one_by_one)
-    state = jax.vmap(lambda k: train.init_state(MODEL.init(k), TX))(keys)
+    steps = compiled_for_several(one_by_one, loss_fn)
+    state = jax.vmap(lambda k: train.init_state(model.init(k), TX))(keys)
     for _ in range(2):
         state, metrics = steps(state, examples, keys)
     return state, metrics
 
 
 @functools.cache
-def compiled_for_several(one_by_one):
+def compiled_for_several(one_by_one, loss_fn):
     """Three steps of several runs: compiled once for all tests."""
     steps = partial(
         train.train_steps,
         num_steps=3,
         batch_sizes=[8, 4],
-        loss_fn=labeled_loss,
+        loss_fn=loss_fn,
         tx=TX,
         mesh=devices.data_mesh(),
     )
@@ -208,11 +215,13 @@ def compiled_for_several(one_by_one):
 
 
 @pytest.mark.parametrize("one_by_one", [True, False], ids=["map", "vmap"])
-def test_splits_side_by_side_are_equal_to_separate_runs(images, one_by_one):
+@pytest.mark.parametrize("of", ["m1", "m2"])
+def test_splits_side_by_side_are_equal_to_separate_runs(images, one_by_one, of):
+    model = {"m1": (MODEL, labeled_loss), "m2": (M2_MODEL, m2_loss)}[of]
     labels = jnp.arange(NUM_IMAGES, dtype=jnp.int32)
-    together = several(images, labels, [0, 1, 2], one_by_one)
+    together = several(images, labels, [0, 1, 2], one_by_one, *model)
     for split in range(3):
-        alone = several(images, labels, [split], one_by_one=True)
+        alone = several(images, labels, [split], True, *model)
         jax.tree.map(
             lambda a, b, i=split: np.testing.assert_allclose(
                 a[i], b[0], rtol=1e-4, atol=1e-5

@@ -24,7 +24,7 @@ from ssl_vae.classifiers import svm
 from ssl_vae.datasets import cache, class_folders, idx, npz, picture
 from ssl_vae.errors import InputError, RunError
 from ssl_vae.results import Results
-from ssl_vae.workdir import Workdir, read_json
+from ssl_vae.workdir import Workdir
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run"
 GIGABYTE = 1 << 30
@@ -278,9 +278,7 @@ def test_config_json(tmp_path_factory, content):
     with harness.fault("malformed config.json"):
         run = Workdir(folder)
         refused(run.check_owner, CONFIG["config"], CONFIG["dataset"])
-        theirs = refused(read_json, run.config)  # as of --config.m1_workdir
-        if isinstance(theirs, dict):
-            recipes.m1_fields(theirs.get("config"))
+        refused(run.recipe)
 
 
 @many
