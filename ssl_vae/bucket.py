@@ -21,7 +21,7 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.errors import InputError, RunError, in_a_line
 
 logger = logging.getLogger("ssl_vae")
 
@@ -76,7 +76,7 @@ class Mirror:
             self._files, root = _in_time(connect)  # it may look for credentials
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"{url}: {_in_short(error)}; for gs:// pip install 'ssl_vae[gcs]'"
+                f"{url}: {in_a_line(error)}; for gs:// pip install 'ssl_vae[gcs]'"
             ) from None
         except Exception as error:  # every driver has exceptions of its own
             raise self._unreadable(error) from None
@@ -126,7 +126,7 @@ class Mirror:
         except Exception as error:  # as above
             atexit.unregister(self._remove)  # nothing else has the run
             raise RunError(
-                f"{self.url}: cannot be written ({_in_short(error)}); the run is kept"
+                f"{self.url}: cannot be written ({in_a_line(error)}); the run is kept"
                 f" in {self.folder}"
             ) from None
 
@@ -142,7 +142,7 @@ class Mirror:
             _in_time(self._push)
         except Exception as error:  # as above
             raise InputError(
-                f"{self.url}: cannot be written ({_in_short(error)}); see that the"
+                f"{self.url}: cannot be written ({in_a_line(error)}); see that the"
                 " bucket exists and that you may write to it"
             ) from None
         done = threading.Event()
@@ -164,7 +164,7 @@ class Mirror:
                 pass  # a state that was removed in the meantime: the next look is sound
             except Exception as error:  # as above
                 if not told:
-                    reason = _in_short(error)
+                    reason = in_a_line(error)
                     logger.warning("%s: cannot be written (%s)", self.url, reason)
                 told = True
 
@@ -189,7 +189,7 @@ class Mirror:
 
     def _unreadable(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.url}: cannot be read ({_in_short(error)}); see that the bucket"
+            f"{self.url}: cannot be read ({in_a_line(error)}); see that the bucket"
             " exists and that you may read it: gcloud auth application-default login"
         )
 
@@ -262,8 +262,3 @@ def _in_time(function: Callable[[], T]) -> T:
     if error:
         raise error
     return found
-
-
-def _in_short(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.errors import InputError, RunError, in_a_line
 
 logger = logging.getLogger("ssl_vae")
 
@@ -255,8 +255,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _in_short(error: Exception) -> str:
     """What the disk says, or else the first words; TensorStore tells pages."""
-    text = " ".join(str(error).split()) or type(error).__name__
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
-        if (words := os.strerror(number)) in text:
+        if (words := os.strerror(number)) in str(error):
             return words
-    return text if len(text) <= 120 else f"{text[:120]}..."
+    return in_a_line(error, 120)

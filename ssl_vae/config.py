@@ -121,6 +121,8 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             f"--config.model.name{given}: must be {' or '.join(fields.FIELDS)}"
         )
+    if "student" in config and "graph" in config:
+        raise InputError("a recipe has a group student or a group graph, not both")
     checks = fields.of_recipe(flat)
     for field in flat:
         if field not in checks:

@@ -33,12 +33,12 @@ def describe(plan: Plan) -> str:
     """The recipe, and a line for every training that is left to be done."""
     fields = recipes.flatten(plan.recipe)
     lines = [f"{name} = {fields[name]!r}" for name in sorted(fields)]
-    lines += ["", f"workdir: {plan.workdir.path}"]
+    lines += ["", f"workdir: {plan.workdir.name}"]
     if plan.finished:
         return "\n".join([*lines, "finished: nothing is left to be done"])
     images = len(plan.data.train_images) + len(plan.data.test_images)
     bytes_of_images = 4 * images * int(np.prod(plan.data.image_shape))
-    lines.append(f"images: {bytes_of_images / 1e6:.0f} MB on the device")
+    lines.append(f"images: {bytes_of_images / 1e6:.0f} MB as float32 pixels")
     rate, total = _product_rate(), 0.0
     for part in _parts(plan):
         params = jax.eval_shape(part.model.init, jax.random.key(0))

@@ -24,6 +24,12 @@ class Stopped(Exception):
     """The run was asked to stop; what it had is saved and the same call goes on."""
 
 
+def in_a_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, on one line of so many characters; or its kind's name."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 class Parser(argparse.ArgumentParser):
     """Of a command's arguments; says a description as it stands."""
 

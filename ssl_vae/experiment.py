@@ -47,7 +47,8 @@ def run_experiment(
         `checkpoints/<recipe>-<dataset>-seed<seed>`.
       data_dir: Where the data lies, see `datasets.load`.
       command: How the run was started, for results.json.
-      stop: Asked about once a second; True saves the state and stops.
+      stop: Asked about once a second in training, and before each SVM, there from
+        several threads; True saves the state and stops.
 
     Returns:
       The content of results.json.

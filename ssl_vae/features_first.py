@@ -21,6 +21,15 @@ from ssl_vae.splits import Split, first_measured
 from ssl_vae.svms import Fit, Fitted
 
 
+class Said(NamedTuple):
+    """What the classifier of a label split says of the images it is measured on."""
+
+    kept: list[Fitted]  # the classifier, of the first split alone: they take memory
+    temperature: float
+    classes: np.ndarray  # int [n]
+    scores: np.ndarray  # [n, K]
+
+
 class Measured(NamedTuple):
     """The classifiers of a VAE at a number of labels."""
 
@@ -79,33 +88,29 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
     In cross-validation the one that is kept has all the labels, and every image's probs
     are those of one that was not given its label.
     """
-    import joblib  # late: with what it serves, scikit-learn
-
     plan, labels = job.plan, job.plan.data.test_labels
     splits = plan.splits(num_labels)
     every_split = [splits.split(seed) for seed in plan.split_seeds(num_labels)]
 
-    def of_split(split: Split) -> tuple[Fitted, np.ndarray, np.ndarray]:
+    def said(split: Split) -> Said:
         _heed(job, num_labels)
         fitted = fit(split.labeled)
-        return fitted, *fitted.said(split.measured)
+        kept = [fitted] if split is every_split[0] else []
+        return Said(kept, fitted.temperature, *fitted.said(split.measured))
 
-    # Threads, for an SVM is fitted outside of Python; the generator holds few results.
-    side_by_side = joblib.Parallel(-1, backend="threading", return_as="generator")
-    kept: list[Fitted] = []  # one: of several, all would take memory
     accuracy, probs, calibration = [], [], []
-    each = side_by_side(joblib.delayed(of_split)(split) for split in every_split)
-    for split, (fitted, classes, scores) in zip(every_split, each, strict=True):
-        kept = kept or [fitted]
-        measured, temperature = labels[split.measured], fitted.temperature
+    each = svms.side_by_side(said, every_split)
+    for split, (_, temperature, classes, scores) in zip(every_split, each, strict=True):
+        measured = labels[split.measured]
         accuracy.append(float(np.mean(classes == measured)))
         probs.append(confidence.class_probs(scores, temperature))
         calibration.append(confidence.figures(scores, measured, temperature))
+    [kept] = each[0].kept
     if plan.data.cross_validated:
         _heed(job, num_labels)
-        kept = [fit(splits.chosen)]
-    said = first_measured(every_split, probs, len(labels))
-    return Measured(accuracy, calibration, kept[0], said)
+        [kept] = svms.side_by_side(fit, [splits.chosen])
+    of_first = first_measured(every_split, probs, len(labels))
+    return Measured(accuracy, calibration, kept, of_first)
 
 
 def _heed(job: Job, num_labels: int) -> None:

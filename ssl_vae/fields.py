@@ -160,7 +160,7 @@ def of_recipe(flat: Mapping[str, Any]) -> dict[str, Check]:
     groups = {field.partition(".")[0] for field in flat}
     if name == "m1" and "student" in groups:
         checks |= STUDENT
-    elif name == "m1" and "graph" in groups:
+    if name == "m1" and "graph" in groups:
         checks |= GRAPH
     if "few" in groups and "train.labeled_batch_size" in flat:
         may_change = {

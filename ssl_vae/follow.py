@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 from ssl_vae.plan import Plan
 from ssl_vae.results import Results
 from ssl_vae.sinks import OPEN, Scalars, Sink
@@ -103,6 +103,8 @@ class Follower:
     ) -> None:
         self._names = [name for name in self._names if name in self._sinks]
         self._tell(lambda sink: sink.close(done=kind is None))
+        if self._names:
+            self._plan.workdir.push()
 
     def _new_records(self, log: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         """Steps and metrics of the lines of a log that were not read before."""
@@ -126,12 +128,11 @@ class Follower:
                 say(self._sinks[name])
             except Exception as error:  # of any kind: the run is worth more
                 self._names.remove(name)
-                reason = " ".join(str(error).split())
                 logger.warning(
                     "--log=%s: ends here, the run goes on: %s: %s",
                     name,
                     type(error).__name__,
-                    reason,
+                    in_a_line(error),
                 )
 
 

@@ -51,7 +51,8 @@ class Job:
     Attributes:
       plan: What is to be done.
       clock: Told where the time goes.
-      stop: Asked about once a second; True saves the state and raises `Stopped`.
+      stop: Asked about once a second in training, and before each SVM, there from
+        several threads; where it is True the state is saved and `Stopped` raised.
       follow: Told of a training's folder when its log begins and when it has grown.
       team: The processes that carry it out.
       mesh: The devices of all of them.

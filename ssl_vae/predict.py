@@ -158,6 +158,7 @@ def _records(
     classifier = trained.load(workdir)
     with tqdm(total=len(files), unit=" images", disable=None, leave=False) as progress:
         batch = max(1, BATCH_PIXELS // math.prod(shape))
+        batch = min(batch, 1 << (len(files) - 1).bit_length())
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
             readable, images = _decoded(part, shape, skipped)

@@ -109,7 +109,7 @@ class Results:
     dataset: dict[str, Any]
     vae: dict[str, Any]  # of the VAE; if there are several, most labels, first split
     results: list[Row]  # ascending in labels
-    seconds: dict[str, float]  # of all commands so far
+    seconds: dict[str, float]  # by part, of the commands that measured a row
     device: str
     versions: dict[str, str]
     command: str

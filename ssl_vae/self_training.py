@@ -7,6 +7,7 @@ answer is what both together think.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from ssl_vae.placement import labeled_examples
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
 from ssl_vae.splits import Split, first_measured
-from ssl_vae.svms import aligned_svm
+from ssl_vae.svms import aligned_svm, side_by_side
 from ssl_vae.workdir import Stage
 
 FIGURES = 2**31  # above the seed of any split
@@ -140,21 +141,20 @@ def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teach
 
     An empty list where nothing is extracted.
     """
-    return [
-        _teacher(job, extracted, group.num_labels, split)
-        for split in group.splits
-        if extracted
-    ]
+    if not extracted:
+        return []
+    with job.clock.part("classifier"):
+        teacher = partial(_teacher, job, extracted, group.num_labels)
+        return side_by_side(teacher, group.splits)
 
 
 def _teacher(job: Job, extracted: Extracted, num_labels: int, split: Split) -> Teacher:
     if job.stop():
         raise Stopped(f"in the classifiers for {num_labels} labels")
-    with job.clock.part("classifier"):
-        classifier, train = aligned_svm(
-            job, extracted, split.labeled, extracted.train_features
-        )
-        test = classifier.log_probs(extracted.test_features)
+    classifier, train = aligned_svm(
+        job, extracted, split.labeled, extracted.train_features
+    )
+    test = classifier.log_probs(extracted.test_features)
     return Teacher(split, classifier, train.astype(np.float32), test)
 
 

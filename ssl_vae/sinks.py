@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ssl_vae.errors import in_a_line
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
 from ssl_vae.workdir import read_json, write_json
@@ -46,7 +47,8 @@ class TensorBoard:
         self._writer = tensorboardX.SummaryWriter
         self._folder = plan.workdir.path / "tensorboard"
         self._writers: dict[str, Any] = {}
-        logger.info("to follow it: tensorboard --logdir=%s", self._folder)
+        where = plan.workdir.address(self._folder)
+        logger.info("to follow it: tensorboard --logdir=%s", where)
 
     def begin(self, model: str) -> None:
         """Has viewers forget what earlier commands told: all of it follows anew."""
@@ -150,7 +152,7 @@ def _wandb_run(plan: Plan, run_id: str) -> Any:
             return run
         except wandb.Error as error:
             mode = "offline"
-            logger.warning("wandb: offline, for %s", " ".join(str(error).split()))
+            logger.warning("wandb: offline, for %s", in_a_line(error))
     if mode == "offline":
         logger.info(
             "wandb: to send it later: wandb sync %s/wandb/offline-run-*", folder

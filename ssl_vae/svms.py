@@ -1,14 +1,15 @@
 """The classifiers on a run's features: SVMs, alone or smoothed over a graph."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 from scipy import sparse
 
+from ssl_vae import config as recipes
 from ssl_vae import evaluate
 from ssl_vae.augment import nudged
 from ssl_vae.classifiers.calibrated import CalibratedSVM
@@ -79,6 +80,8 @@ class OverGraph:
                     other.parent.rmdir()  # unless somebody has put something there
 
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 Fitted = Alone | OverGraph
 Fit = Callable[[np.ndarray], Fitted]  # of labeled training images, int [n]
 
@@ -89,6 +92,21 @@ def fitter(job: Job, extracted: Extracted) -> Fit:
         return partial(_alone, job, extracted)
     graph = _Graph.of(extracted, job.plan.recipe.graph.num_neighbors)
     return partial(_over_graph, job, extracted, graph)
+
+
+def side_by_side(
+    function: Callable[[Item], Found], items: Sequence[Item]
+) -> list[Found]:
+    """What a function that fits SVMs makes of each of the items, in threads.
+
+    For an SVM is fitted outside of Python. A single item has all threads for itself.
+    """
+    import joblib  # late: with what it serves, scikit-learn
+
+    with joblib.parallel_config(backend="threading", n_jobs=-1):
+        if len(items) == 1:
+            return [function(items[0])]
+        return list(joblib.Parallel()(joblib.delayed(function)(i) for i in items))
 
 
 def name_of(job: Job) -> str:
@@ -118,9 +136,10 @@ def aligned_svm(
 
 
 def _svm(job: Job, extracted: Extracted, labeled: np.ndarray) -> CalibratedSVM:
-    settings = job.plan.recipe.classifier.to_dict()
-    del settings["name"]
-    shifted = settings.pop("shifted", False)
+    recipe = job.plan.recipe
+    names = "C", "standardize", "cross_validate"
+    settings = {name: recipe.classifier[name] for name in names}
+    shifted = recipes.value(recipe, "classifier.shifted")
     return CalibratedSVM.fitted(
         extracted.train_features[labeled],
         job.plan.data.train_labels[labeled],

@@ -20,7 +20,7 @@ from ssl_vae import config as recipes
 from ssl_vae.classifiers import confidence, traceable
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.smoothed import SmoothedSVM
-from ssl_vae.errors import InputError, RunError
+from ssl_vae.errors import InputError, RunError, in_a_line
 from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir
@@ -111,7 +111,7 @@ def load(workdir: str | Path) -> TrainedClassifier:
     try:
         parts = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, LookupError, TypeError, RunError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_a_line(error)
         raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
     return TrainedClassifier(names, shape, row.labels, *parts)
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from ssl_vae import bucket
 from ssl_vae import config as recipes
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, RunError, in_a_line
 
 logger = logging.getLogger("ssl_vae")
 
@@ -85,16 +85,25 @@ class Stage:
         """Becomes a copy of the training in a run's own folder, in one rename.
 
         Its config.json comes along, and tells where this is from.
+
+        Raises:
+          RunError: when it cannot be copied.
         """
         partial = self.path.with_name(self.path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        shutil.copy(run.config, partial)
-        shutil.copy(run.stage().metrics, partial)
-        weights = run.stage().weights
-        shutil.copytree(weights, partial / weights.name)
-        shutil.rmtree(self.path, ignore_errors=True)  # without weights
-        partial.replace(self.path)
+        theirs = run.stage()
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(theirs.weights, partial / theirs.weights.name)
+            shutil.copy(theirs.metrics, partial)
+            shutil.copy(run.config, partial)
+            shutil.rmtree(self.path, ignore_errors=True)  # it has no weights
+            partial.replace(self.path)
+        except OSError as error:
+            raise RunError(
+                f"{run.name}: cannot be copied to {self.path} ({in_a_line(error)})"
+            ) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 class Workdir:

@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 import ssl_vae
-from ssl_vae import bucket
+from ssl_vae import bucket, follow
 from ssl_vae import config as recipes
 from ssl_vae.bucket import LISTING, Mirror
 from ssl_vae.errors import InputError, RunError
@@ -210,6 +210,15 @@ def test_a_finished_run_is_used_where_it_is(memory, finished, capsys):
     assert export([f"--workdir={URL}", "--format=safetensors"]) == 0
     assert f"{URL}/export/weights.safetensors" in capsys.readouterr().out
     assert "export/weights.safetensors" in names(memory)
+
+
+def test_what_a_log_gets_last_is_in_the_bucket_too(memory, finished, small_data):
+    upload(finished("m1"))
+    plan = make_plan(small_recipe(), URL, small_data)
+    with follow.Follower(["tensorboard"], plan) as follower:
+        follower.finish(plan.finished)
+    events = [n for n in names(memory) if n.startswith("tensorboard/results/")]
+    assert events and memory.size(f"/b/run/{events[0]}")
 
 
 def test_m1_of_another_run_may_be_in_a_bucket(finished, small_data, tmp_path):

@@ -35,6 +35,15 @@ def test_a_class_is_scored_by_its_pairs(fitted):
     assert agree.mean() > 0.97
 
 
+def test_scores_do_not_depend_on_how_many_are_asked_for(fitted, monkeypatch):
+    pipeline, features, _ = fitted
+    whole = confidence.class_scores(pipeline, features)
+    for rows in (1, 7, len(features)):
+        monkeypatch.setattr(confidence, "ROWS", rows)
+        assert np.array_equal(confidence.class_scores(pipeline, features), whole)
+    assert np.array_equal(confidence.class_scores(pipeline, features[:3]), whole[:3])
+
+
 def test_held_out_scores_are_of_svms_that_did_not_see_the_image(fitted):
     pipeline, features, labels = fitted
     found = confidence.held_out_scores(pipeline, features, labels)

@@ -97,6 +97,14 @@ def test_a_missing_recipe_file_is_refused_with_those_there_are(tmp_path):
         recipes.load(tmp_path / "m1.py")
 
 
+def test_a_recipe_smooths_or_teaches():
+    both = recipes.load(recipes.recipe_path("best"))
+    with both.unlocked():
+        both.graph = recipes.load(recipes.recipe_path("m1_graph")).graph
+    with pytest.raises(InputError, match="group student or a group graph, not both"):
+        recipes.validate(both)
+
+
 @pytest.mark.parametrize("said", ["m2", "configs/m2.py"])
 def test_a_recipe_of_the_project_is_found_by_name_in_any_folder(
     said, tmp_path, monkeypatch

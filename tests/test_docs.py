@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssl_vae import config as recipes
+from ssl_vae.report.baselines import BASELINES, LABELS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -52,6 +53,16 @@ def test_what_a_page_says_to_type_exists(page, known_fields, known_flags):
     targets = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:^|`)make (\w+)", text, re.M):
         assert f"\n{target}:" in targets, target
+
+
+def test_the_baselines_of_reports_are_those_of_the_readme():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    rows = (line.split("|")[1:-1] for line in lines if line.startswith("|"))
+    table = {re.sub(r" \([^)]*\)", "", cells[0].strip()): cells[1:] for cells in rows}
+    for name, figures in BASELINES.items():
+        shown = [f"{100 * mean:.2f} ± {100 * sd:.2f}" for mean, sd in figures]
+        assert [cell.strip() for cell in table[name]] == shown
+    assert len(LABELS) == 4
 
 
 class _Fetched(HTMLParser):

@@ -13,6 +13,7 @@ import skops.io
 from conftest import NUM_CLASSES, blobs
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -250,6 +251,13 @@ def test_a_batch_without_room_is_refused_before_m1_is_trained(
     classifier = clone(CLASSIFIER).set_params(model=model, batch_size=1)
     with pytest.raises(InputError, match="batch_size=1: needs room"):
         classifier.fit(images[0], images[1])
+
+
+@pytest.mark.parametrize("model", ["m2", "m1_m2"])
+def test_a_collapsed_model_warns(images, model):
+    classifier = clone(CLASSIFIER).set_params(model=model, alpha=0.0, num_epochs=1)
+    with pytest.warns(ConvergenceWarning, match=r"collapsed: .* try a larger alpha"):
+        classifier.fit(*images[:2])
 
 
 @pytest.mark.parametrize("needs", [{"model": "best"}, {"gradient_weight": 1.0}])

@@ -309,6 +309,15 @@ def m1_run(small_data, tmp_path_factory):
     return workdir
 
 
+def test_an_m1_that_cannot_be_copied_is_named_in_a_line(m1_run, small_data, tmp_path):
+    first = shutil.copytree(m1_run, tmp_path / "m1")
+    (first / "metrics.jsonl").unlink()
+    config = recipe("m1_m2", m1_workdir=str(first))
+    with pytest.raises(RunError, match=r"/m1: cannot be copied to .*/run/m1 \(.*No su"):
+        run_experiment(config, tmp_path / "run", data_dir=small_data)
+    assert not list((tmp_path / "run").glob("m1*"))
+
+
 def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
     _, results = m1_m2_run
     config = recipe("m1_m2", m1_workdir=str(m1_run))

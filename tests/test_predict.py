@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,6 +146,23 @@ def test_the_command_writes_json_lines_and_a_table(m1_run, photos, capsys):
     assert (record["image"], record["class"]) == (one, str(labels[2]))
     assert predict.main([f"--workdir={m1_run}", one]) == 0
     assert capsys.readouterr().out.startswith(f"{one}  {labels[2]} ")
+
+
+def test_few_images_are_not_filled_up_to_many(m1_run, photos, capsys, monkeypatch):
+    asked, classifier = [], ssl_vae.load(m1_run)
+
+    def counted(images):
+        asked.append(len(images))
+        return classifier.predict_proba(images)
+
+    fake = SimpleNamespace(predict_proba=counted, class_names=classifier.class_names)
+    monkeypatch.setattr("ssl_vae.trained.load", lambda _: fake)
+    for num_files, num_images in ((1, 1), (3, 4), (6, 8)):
+        files = [str(path) for path in sorted(photos[0].rglob("*.png"))[:num_files]]
+        assert predict.main([f"--workdir={m1_run}", "--format=csv", *files]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1 + num_files
+        assert asked.pop() == num_images
+        assert not asked
 
 
 def test_a_file_name_that_is_not_utf_8_is_written_as_it_is(m1_run, photos):

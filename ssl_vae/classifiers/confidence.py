@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 BINS = 15
+ROWS = 4096  # features that an SVM is asked about at a time
 # Large enough for the likeliest class to be nearly always the one that the SVM predicts
 # by counting pairs; at 1, nearly a point of accuracy is lost (Fashion-MNIST, on
 # validation images).
@@ -23,7 +24,10 @@ STEEPNESS = 8.0
 
 def class_scores(pipeline: Pipeline, features: np.ndarray) -> np.ndarray:
     """One score a class, float [N, K], of a fitted pipeline of `svm.fit_svm`."""
-    return _scores_of_pairs(pipeline.decision_function(features))
+    # In parts, for there are many more pairs of classes than classes.
+    parts = np.array_split(features, range(ROWS, len(features), ROWS))
+    values = (pipeline.decision_function(part) for part in parts)
+    return np.concatenate([_scores_of_pairs(each) for each in values])
 
 
 def held_out_scores(

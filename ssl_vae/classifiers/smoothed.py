@@ -9,6 +9,7 @@ from scipy import sparse
 
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, smoothed
+from ssl_vae.errors import in_a_line
 
 LEAST_PROB = 1e-9
 
@@ -129,5 +130,5 @@ def _read(path: Path) -> np.ndarray:
     except OSError:
         raise
     except Exception as error:  # a header may fail in many ways
-        text = " ".join(str(error).split())[:120]
+        text = in_a_line(error, 120)
         raise ValueError(f"{path.name} holds no array ({text})") from error

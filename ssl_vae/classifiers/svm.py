@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -87,7 +87,6 @@ def better_settings(
       Parameters that `pipeline` is to be set to; none where its own stand, as they do
       where a class has a single label.
     """
-    import joblib
     from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 
     folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
@@ -105,8 +104,7 @@ def better_settings(
         cv=RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=0),
         refit=False,
     )
-    with joblib.parallel_config(backend="threading", n_jobs=-1):
-        search.fit(features, labels)
+    search.fit(features, labels)
     found = search.cv_results_
     scores = np.stack([found[f"split{i}_test_score"] for i in range(folds * repeats)])
     own = len(found["params"]) // 2  # the middle of the grid
@@ -140,8 +138,7 @@ def load_svm(path: Path) -> Pipeline:
             raise ValueError(f"it unpacks to {size} bytes")
         return skops.io.load(path, trusted=[])
     except Exception as error:  # skops raises whatever the content leads it to
-        text = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"{path}: not a classifier that can be read ({text}); remove it and"
-            " results.json, and the command of its run makes it again"
+            f"{path}: not a classifier that can be read ({in_a_line(error, 120)});"
+            " remove it and results.json, and the command of its run makes it again"
         ) from error

@@ -5,7 +5,7 @@
     DIR/test/<class>/     images to measure on, if there are any
 
 Images of differing size are all given the most common one, and none is left with a side
-of more than MAX_SIDE pixels: the networks are fully connected. Where one image has
+of more than LARGEST_SIDE pixels: the networks are fully connected. Where one image has
 color, all have. Each of these is told in a note.
 """
 
@@ -26,7 +26,7 @@ from ssl_vae.errors import InputError
 
 logger = logging.getLogger("ssl_vae")
 
-MAX_SIDE = 64
+LARGEST_SIDE = 64
 MAX_BYTES = 4 << 30
 _MANY = 5_000  # images that are not read within a few seconds
 _UNLABELED = ("unlabeled", "unlabelled")
@@ -124,13 +124,13 @@ def read(listing: Listing, file: Path) -> Dataset:
 
 
 def common_size(headers: list[Header]) -> tuple[int, int]:
-    """Width and height for all: the most common, made no larger than MAX_SIDE a side.
+    """Width and height for all: the most common, at most LARGEST_SIDE a side.
 
     Of sizes that are equally common, the smaller one.
     """
     counts = Counter(header.size for header in headers)
     width, height = min(counts, key=lambda s: (-counts[s], s[0] * s[1], s))
-    shrink = min(1.0, MAX_SIDE / max(width, height))
+    shrink = min(1.0, LARGEST_SIDE / max(width, height))
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
@@ -142,7 +142,7 @@ def _notes(headers: list[Header], size: tuple[int, int], *, color: bool) -> list
         common = f"the most common of {sizes} sizes, and " if sizes > 1 else ""
         notes.append(
             f"{resized} of {len(headers)} images resized to {size[0]}x{size[1]}: "
-            f"{common}at most {MAX_SIDE} pixels a side"
+            f"{common}at most {LARGEST_SIDE} pixels a side"
         )
     gray = sum(not header.color for header in headers)
     if color and gray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 64_000_000  # of one file; a camera's have up to 50 million
@@ -123,7 +123,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = "not such an image"
     if not isinstance(error, Image.UnidentifiedImageError):
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_a_line(error)
     return InputError(
         f"{path} cannot be read as PNG or JPEG ({reason}): replace or remove it"
     )

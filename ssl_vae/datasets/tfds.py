@@ -24,7 +24,7 @@ from PIL import Image
 
 from ssl_vae.datasets import idx, network, stored
 from ssl_vae.datasets.dataset import MAX_SIDE, Arrays, Images
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MODES = {1: "L", 3: "RGB"}
@@ -128,9 +128,9 @@ def prepare_any(name: str, tfds_dir: Path) -> Path:
             builder.download_and_prepare()
             return Path(builder.data_path)
     except Exception as error:  # other people's code and servers
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--dataset=tfds:{name}: cannot be prepared in {tfds_dir} ({reason})"
+            f"--dataset=tfds:{name}: cannot be prepared in {tfds_dir}"
+            f" ({in_a_line(error)})"
         ) from error
 
 
@@ -243,7 +243,7 @@ def _download_and_prepare(
     except failures as error:
         if _versions(tfds_dir / builder_class.name):
             return  # another process was faster, and its result is as good
-        reason = " ".join(str(error).split()).partition(" To debug")[0]
+        reason = in_a_line(error).partition(" To debug")[0]
         raise InputError(
             f"cannot prepare {builder_class.name} in {tfds_dir} ({reason}): "
             "try again, or give --data_dir a folder with the files"

@@ -5,12 +5,12 @@
 
 Source: Kingma et al. 2014, "Semi-supervised learning with deep generative models",
 arXiv:1406.5298, section 2.2 and eq. 6 to 9. Differs from the authors' code: every batch
-has many labeled images (theirs has one of 100 labels, or a few of more); q(y|x) learns
-from the labels alone at first; all classes of an image share one noise (theirs: one
-each); the learning rate is higher and falls to 0 within far fewer passes (theirs: Adam
-at 3e-4 for 3000); the networks start from Flax's weights but for those of y (theirs:
-all normal with deviation 1e-3); gray pixels are used as they are; the weights have no
-Gaussian prior.
+has many labeled images (theirs has one of 100 labels, or a few of more) and is drawn
+anew (theirs are cut once); q(y|x) learns from the labels alone at first; all classes of
+an image share one noise (theirs: one each); the learning rate is higher and falls to 0
+within far fewer passes (theirs: Adam at 3e-4 for 3000, without bias correction); the
+networks start from Flax's weights but for those of y (theirs: mostly normal with
+deviation 1e-3); gray pixels are used as they are; the weights have no Gaussian prior.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ssl_vae.errors import in_a_line
+
 logger = logging.getLogger("ssl_vae")
 
 
@@ -13,5 +15,4 @@ def attempt(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of any kind: the run is worth more than its picture
-        reason = " ".join(str(error).split())
-        logger.warning("no %s: %s: %s", what, type(error).__name__, reason)
+        logger.warning("no %s: %s: %s", what, type(error).__name__, in_a_line(error))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
 Evidence = Mapping[str, np.ndarray]
 
@@ -69,10 +69,9 @@ def load(folder: Path) -> Evidence:
             evidence = {name: file[name] for name in file.files}
         _check(evidence)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: not the arrays of a report ({reason}); without this file the"
-            " report is made without pictures"
+            f"{path}: not the arrays of a report ({in_a_line(error)}); without this"
+            " file the report is made without pictures"
         ) from None
     return evidence
 

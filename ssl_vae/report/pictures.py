@@ -20,7 +20,6 @@ def save_pictures(folder: Path, evidence: Evidence) -> None:
     For a model that learns labels also analogies.png and samples.png. A picture that
     fails is named in the log and left out.
     """
-    matplotlib.use("Agg")
     needs = {
         reconstructions: "reconstructions",
         latent_space: "plane",
