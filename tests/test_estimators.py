@@ -233,7 +233,7 @@ def test_gradients_need_the_shape_of_rows(images):
         ({"hidden": (8, 0)}, "hidden=(8, 0): must be a tuple"),
         ({"learning_rate": "fast"}, "learning_rate='fast': must be a number"),
         ({"batch_size": 1, "model": "m2"}, "batch_size=1: needs room"),
-        ({"model": "m3"}, "model='m3': must be m1 or m2"),
+        ({"model": "m3"}, "model='m3': must be m1 or m1_graph or m2"),
         ({"learning_rate": 10.0, "kl_weight": 1000.0}, "learning_rate=10.0: the loss"),
     ],
 )

@@ -243,7 +243,7 @@ def _download_and_prepare(
     except failures as error:
         if _versions(tfds_dir / builder_class.name):
             return  # another process was faster, and its result is as good
-        reason = in_a_line(error).partition(" To debug")[0]
+        reason = in_a_line(error, 1000).partition(" To debug")[0]
         raise InputError(
             f"cannot prepare {builder_class.name} in {tfds_dir} ({reason}): "
             "try again, or give --data_dir a folder with the files"
