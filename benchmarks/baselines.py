@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import joblib
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -41,7 +42,8 @@ Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 def svm(x: np.ndarray, y: np.ndarray, _: np.ndarray) -> object:
     """RBF SVM, C and gamma by cross-validation on the labeled."""
-    return fit_svm(x, y, C=2.0, standardize=False, cross_validate=True)
+    with joblib.parallel_config(backend="threading", n_jobs=-1):
+        return fit_svm(x, y, C=2.0, standardize=False, cross_validate=True)
 
 
 def network(x: np.ndarray, y: np.ndarray, _: np.ndarray) -> object:

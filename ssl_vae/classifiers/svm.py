@@ -40,7 +40,8 @@ def fit_svm(
       C: The SVM's penalty, above 0; larger fits the labels harder.
       standardize: Whether each feature is first scaled to mean 0 and variance 1.
       cross_validate: Whether C and gamma may depart from this C and gamma="scale", see
-        `better_settings`; that looks at `features` alone.
+        `better_settings`; that looks at `features` alone, in as many threads as
+        `joblib.parallel_config` allows.
       moved: Features of the same images moved in some ways, float [ways, num_labels,
         dim], which it learns from too.
 
