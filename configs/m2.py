@@ -3,10 +3,11 @@
 Command: python -m ssl_vae.main --config=configs/m2.py
 The paper's alpha and latent dimension, and the hidden layers of the authors' code for
 M1+M2: one of 500, of 300 at 100 labels. An epoch takes about 19 seconds on 2 CPU cores.
-Not measured as it stands. With --config.train.num_epochs=10 on Fashion-MNIST, test
-accuracy %, inductive, mean and sd over 3 label splits: 68.38 (2.66) / 77.51 (0.17) /
-77.96 (0.27) / 79.83 (0.36) at 100 / 600 / 1000 / 3000 labels; at 100 labels in 18
-minutes on one CPU core.
+Fashion-MNIST, test accuracy %, inductive, mean and sd over 3 label splits:
+69.65 (2.70) / 77.81 (0.77) / 78.60 (0.39) / 80.35 (0.50) at 100 / 600 / 1000 / 3000
+labels, in 36 / 55 / 53 / 52 processor minutes of one CPU core and 1.9 GB. Test ELBO
+-239.3, log-likelihood -237.8 nats (3000 labels, first split, 100 importance samples) of
+the gray pixels, 15 of 50 units active.
 """
 
 from ml_collections import ConfigDict
