@@ -6,7 +6,7 @@ Fashion-MNIST, test accuracy %, inductive, mean and sd over 10 label splits: 78.
 (--labels=N --config.num_splits=10; expected calibration error 0.087 / 0.044 / 0.032 /
 0.018). 1000 labels took 62 minutes on one CPU core; the others, by earlier code, 73 to
 100 minutes beside other work. The networks of 100 labels were trained just before they
-looked at every image five times, and asked again after it (with one look: 78.49 (2.21)).
+looked at every image five times, and asked again after it (one look: 78.49 (2.21)).
 One split at all four numbers took 35 minutes of processor time and 2.0 GB, with one
 look; beside other work that was 77 minutes.
 The student's settings were chosen on validation images, at 100 and 3000 labels. The

@@ -149,6 +149,23 @@ def test_alpha_weighs_the_labeled_sum_with_alpha_n_over_n_labeled(x):
     np.testing.assert_allclose(metrics["cross_entropy"], cross_entropies.mean(), 1e-5)
 
 
+def test_the_classification_loss_of_two_labels_by_hand(x):
+    params = init(MODEL)
+    last = params["classifier"]["logits"]
+    zero = jnp.zeros_like(last["kernel"])
+    bias = jnp.log(jnp.array([1.0, 3.0, 1.0]))  # q(y|x) is 1/5, 3/5, 1/5 of every image
+    params["classifier"]["logits"] = {"kernel": zero, "bias": bias}
+    labeled = x[:2], jnp.array([0, 1], jnp.int32)
+    loss, without = (
+        M2(PIXELS, K, 0.25, 0, 1, (5, 4), alpha=alpha).loss(
+            params, x, labeled, key=jax.random.key(5), step=STEP
+        )[0]
+        for alpha in (0.5, 0.0)
+    )
+    # Half of the mean of log 5 = 1.6094 and log 5/3 = 0.5108.
+    assert float(loss - without) == pytest.approx(0.5301, abs=1e-4)
+
+
 def test_without_alpha_the_loss_is_minus_the_bounds_weighted_by_their_images(x):
     model = M2(PIXELS, K, 0.25, 0, 1, (5, 4), alpha=0.0)
     params, key = init(model), jax.random.key(5)
