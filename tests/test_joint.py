@@ -318,6 +318,17 @@ def test_an_m1_that_cannot_be_copied_is_named_in_a_line(m1_run, small_data, tmp_
     assert not list((tmp_path / "run").glob("m1*"))
 
 
+def test_an_m1_from_before_a_field_came_may_be_taken(m1_run, small_data, tmp_path):
+    first = shutil.copytree(m1_run, tmp_path / "m1")
+    content = json.loads((first / "config.json").read_text())
+    del content["config"]["model"]["dtype"]
+    (first / "config.json").write_text(json.dumps(content))
+    config = recipe("m1_m2", m1_workdir=str(first))
+    plan = make_plan(config, tmp_path / "run", small_data)
+    assert plan.given_m1.path == first
+    assert recipes.value(plan.recipe, "m1.model.dtype") == "float32"
+
+
 def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
     _, results = m1_m2_run
     config = recipe("m1_m2", m1_workdir=str(m1_run))
