@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -317,6 +318,8 @@ def run() -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").disabled = True
     sys.unraisablehook = lambda _: None
+    # Writes that Orbax had not begun when another met the full disk.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     app.run(_or_exit(main), flags_parser=_or_exit(parse_flags))
 
 

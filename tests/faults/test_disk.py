@@ -45,6 +45,28 @@ def test_a_full_disk_keeps_the_last_state_and_the_same_command_goes_on(
         assert harness.litter(workdir) == []
 
 
+# At a full disk Orbax leaves writes that were never begun, now and then and at the end of
+# the process, when Python tells of them.
+LEFT_BEHIND = """
+import atexit
+from ssl_vae import main
+
+async def write_fragment():
+    pass
+
+atexit.register(write_fragment)
+main.run()
+"""
+
+
+def test_writes_that_were_left_behind_do_not_bury_the_one_line(small_data, tmp_path):
+    program = ("-c", LEFT_BEHIND)
+    command = harness.command(tmp_path / "run", small_data, program=program)
+    full = harness.run(*under("files=100"), *command)
+    assert full.returncode == 1, full.stderr
+    assert "File too large" in harness.one_line(full.stderr)
+
+
 def test_a_disk_that_is_full_from_the_start_is_told_in_one_line(small_data, tmp_path):
     command = harness.command(tmp_path / "run", small_data)
     full = harness.run(*under("files=100"), *command)
