@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 
-from ssl_vae import checkpoint, devices, train
+from ssl_vae import checkpoint, devices, epochs, train
 from ssl_vae import config as recipes
 from ssl_vae.batches import Examples
 from ssl_vae.models import M1
@@ -35,7 +35,7 @@ def main() -> None:
     tx = train.adam(settings.learning_rate, decay_steps=None)
     state = train.init_state(model.init(jax.random.key(0)), tx)
     images = jax.random.uniform(jax.random.key(1), (NUM_IMAGES, 28 * 28))
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [Examples(images, jax.numpy.arange(NUM_IMAGES))],
         jax.random.key(2),
@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for i in range(1, flags.rounds + 2):
             start = time.process_time()
-            for after, _ in train.fit(advance, state, num_steps=i * between):
+            for after, _ in epochs.fit(advance, state, num_steps=i * between):
                 state = after
             trained = time.process_time() - start
             with checkpoint.Checkpoints(Path(folder)) as checkpoints:

@@ -84,7 +84,7 @@ def training(case: Case) -> Callable[[], None]:
     import jax.numpy as jnp
 
     from ssl_vae import config as recipes
-    from ssl_vae import devices, train
+    from ssl_vae import devices, epochs, train
     from ssl_vae.batches import Examples
     from ssl_vae.models import M1
 
@@ -96,7 +96,7 @@ def training(case: Case) -> Callable[[], None]:
     random_bytes = np.random.default_rng(0).bytes(case.num_images * PIXELS)
     images = np.frombuffer(random_bytes, np.uint8).reshape(-1, PIXELS)
     pixels = jnp.asarray(images).astype(jnp.float32) / 255
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [Examples(pixels, jnp.arange(len(pixels)))],
         jax.random.key(1),

@@ -49,7 +49,7 @@ def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
     import jax
 
     from ssl_vae import config as recipes
-    from ssl_vae import datasets, devices, train
+    from ssl_vae import datasets, devices, epochs, train
     from ssl_vae.datasets import npz
     from ssl_vae.models import M1
     from ssl_vae.placement import place
@@ -61,7 +61,7 @@ def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
     tx = train.adam(recipe.train.learning_rate, decay_steps=None)
     images = place(data, "auto" if jax.process_count() > 1 else placement)
     state = train.init_state(jax.jit(model.init)(jax.random.key(0)), tx)
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [images.examples(np.arange(len(data.train_labels)))],
         jax.random.key(1),
@@ -71,14 +71,14 @@ def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
         mesh=devices.data_mesh(),
     )
     state, _ = jax.block_until_ready(advance(state))
-    before, start = train.steps_done(state), time.perf_counter()
+    before, start = epochs.steps_done(state), time.perf_counter()
     for _ in range(NUM_PARTS):
         state, metrics = advance(state)
         jax.device_get(metrics)  # as the loop does, for its log
     seconds = time.perf_counter() - start
     status = Path("/proc/self/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e3
-    images_done = (train.steps_done(state) - before) * batch_size
+    images_done = (epochs.steps_done(state) - before) * batch_size
     return {"rate": images_done / seconds, "peak": peak}
 
 

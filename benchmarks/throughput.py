@@ -59,14 +59,14 @@ def jax_steps(batch_size: int, num_steps: int) -> Callable[[], None]:
     import jax
     import optax
 
-    from ssl_vae import devices, train
+    from ssl_vae import devices, epochs, train
     from ssl_vae.models import M1
 
     model = M1((1, PIXELS, 1), **recipes.model_fields(RECIPE.model))
     tx, mesh = optax.adam(RECIPE.train.learning_rate), devices.data_mesh()
     state = train.init_state(model.init(jax.random.key(0)), tx)
     images = jax.numpy.asarray(load_images())
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [Examples(images, jax.numpy.arange(len(images)))],
         jax.random.key(1),

@@ -1,6 +1,7 @@
 """What a user may be told in one line instead of a traceback."""
 
 import argparse
+import sys
 from typing import NoReturn
 
 
@@ -28,6 +29,17 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
     """What an error says, on one line of so many characters; or its kind's name."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def say(text: str) -> None:
+    """Tells the user one line, on stderr."""
+    print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def say_why(error: InputError | RunError) -> int:
+    """Tells what ends a command, and returns its exit status."""
+    say(f"error: {error}")
+    return 2 if isinstance(error, InputError) else 1
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
-from ssl_vae import features_first, joint, processes, self_training, train
+from ssl_vae import epochs, features_first, joint, processes, self_training
 from ssl_vae.clock import Clock
 from ssl_vae.errors import InputError, RunError, Stopped
 from ssl_vae.job import Job
@@ -114,10 +114,10 @@ def _results(job: Job, command: str) -> Results | None:
     for num_labels in plan.missing:
         for group in {"train", "student"} & set(recipe):
             sizes = plan.batch_sizes(num_labels, group)
-            train.check_batch_sizes(sizes, job.mesh, group=group)
+            epochs.check_batch_sizes(sizes, job.mesh, group=group)
     if plan.trains_m1:
         size = recipe.m1.train.batch_size
-        train.check_batch_sizes([size], job.mesh, group="m1.train")
+        epochs.check_batch_sizes([size], job.mesh, group="m1.train")
     if job.team.leads:
         run.claim(recipe.to_dict(), plan.data.identity)
     results = before

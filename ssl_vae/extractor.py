@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
+from ssl_vae.epochs import STEPS_PER_SCAN
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
-from ssl_vae.train import STEPS_PER_SCAN
 from ssl_vae.workdir import Stage
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ssl_vae import devices, evaluate, train
+from ssl_vae import devices, epochs, evaluate, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import InputError
 from ssl_vae.finite import NotFinite
@@ -77,7 +77,7 @@ def train_params(
 
     Args:
       model: From `m1`, `m2`, `m1_m2` or `student`.
-      sets: What its loss is given, see `train.compile_steps`. An epoch is a pass over
+      sets: What its loss is given, see `epochs.compile_steps`. An epoch is a pass over
         the first.
       schedule: Its batch size is that of all sets together.
       key: Consumed.
@@ -91,7 +91,7 @@ def train_params(
     num_passes = _passes_in_a_go(schedule.num_epochs, sets[0].num_batches)
     first, rest = sets[0].examples(num_passes), [each.examples() for each in sets[1:]]
     state = _first_state(model, tx, key_init)
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [first, *rest],
         key_train,
@@ -101,7 +101,7 @@ def train_params(
         mesh=devices.data_mesh(jax.devices()[:1]),
     )
     try:
-        for now, _ in train.fit(advance, state, num_steps=num_steps):
+        for now, _ in epochs.fit(advance, state, num_steps=num_steps):
             state = now
     except NotFinite as fault:
         raise InputError(
@@ -113,7 +113,7 @@ def train_params(
 
 def _passes_in_a_go(num_epochs: int, num_batches: int) -> int:
     """Passes over a small set that make a scan of up to 100 steps."""
-    most = min(num_epochs, max(1, train.STEPS_PER_SCAN // num_batches))
+    most = min(num_epochs, max(1, epochs.STEPS_PER_SCAN // num_batches))
     return next(n for n in range(most, 0, -1) if num_epochs % n == 0)
 
 

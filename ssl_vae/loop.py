@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_vae import checkpoint, devices, train
+from ssl_vae import checkpoint, devices, epochs, train
 from ssl_vae.batches import Examples, Streamed, steps_per_epoch
 from ssl_vae.errors import RunError, Stopped
 from ssl_vae.finite import NotFinite
@@ -33,7 +33,7 @@ class Training:
       stage: Its folder.
       model: Gives `init` and `loss`.
       settings: The recipe's group `train`.
-      examples: Sets of training examples, see `train.compile_steps`.
+      examples: Sets of training examples, see `epochs.compile_steps`.
       batch_sizes: Examples a step of each set.
       keys: Of one run; or with a leading axis, as `examples` then have, of several.
       title: What the progress bar calls it.
@@ -47,7 +47,7 @@ class Training:
     batch_sizes: Sequence[int]
     keys: Keys
     title: str = "training"
-    steps_per_scan: int = train.STEPS_PER_SCAN
+    steps_per_scan: int = epochs.STEPS_PER_SCAN
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,10 +78,10 @@ class Training:
         start = partial(train.init_state, tx=self.tx)
         return jax.vmap(start)(params) if self.keys.init.ndim else start(params)
 
-    def compiled(self, state: train.TrainState, job: Job) -> train.Advance:
+    def compiled(self, state: train.TrainState, job: Job) -> epochs.Advance:
         """What takes a state one part of an epoch further."""
         with job.clock.part("compile"):
-            return train.compile_steps(
+            return epochs.compile_steps(
                 state,
                 self.examples,
                 self.keys.train,
@@ -116,9 +116,9 @@ def trained_params(job: Job, training: Training) -> Params:
     with checkpoint.Checkpoints(stage.steps) as checkpoints:
         state = checkpoints.restore(fresh) or fresh
         if job.team.leads:
-            stage.trim_log(train.steps_done(state))
+            stage.trim_log(epochs.steps_done(state))
             job.follow(stage)
-        if train.steps_done(state) < training.num_steps:
+        if epochs.steps_done(state) < training.num_steps:
             state = _fit(job, training, state, checkpoints)
     checkpoint.save_weights(stage.weights, state.params)
     return devices.own_copy(state.params)
@@ -137,13 +137,13 @@ def _fit(
     progress = Progress(
         sys.stderr,
         training.title,
-        step=train.steps_done(first),
+        step=epochs.steps_done(first),
         steps_per_epoch=training.steps_per_epoch,
         num_epochs=training.settings.num_epochs,
     )
     with job.clock.part("train"), progress, _diverging(training):
-        for state, metrics in train.fit(advance, first, num_steps=num_steps):
-            step = train.steps_done(state)
+        for state, metrics in epochs.fit(advance, first, num_steps=num_steps):
+            step = epochs.steps_done(state)
             parts = {name: metric.tolist() for name, metric in metrics.items()}
             if job.team.leads:
                 training.stage.log({"step": step} | parts)

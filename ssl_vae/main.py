@@ -1,16 +1,12 @@
 """The command line: `python -m ssl_vae.main --labels=600`."""
 
 import logging
-import os
 import re
-import select
 import shlex
-import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,17 +18,15 @@ from ssl_vae import config as recipes
 from ssl_vae import follow, usage
 from ssl_vae.clock import Clock
 from ssl_vae.compiled import keep_compiled
-from ssl_vae.errors import InputError, RunError, Stopped
+from ssl_vae.errors import InputError, RunError, Stopped, say, say_why
 from ssl_vae.fields import FEW
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
+from ssl_vae.stops import STOPPED, stop_signals
 
 # JAX and scikit-learn take seconds to import: only after all checks.
 
 FLAGS = flags.FLAGS
-STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
-STOPPED = 128 + signal.SIGTERM  # exit status
-GRACE = 8.0  # seconds for the step boundary and the save after a signal
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's word for it
 T = TypeVar("T")
 
@@ -185,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.log is not None:
         follow.check(FLAGS.log)
     clock = Clock()
-    with _stop_signals() as heard:
+    with stop_signals() as heard:
         with clock.part("data"):
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
         if FLAGS.dry_run:
@@ -235,47 +229,8 @@ def _carry_out(
         )
         return results if processes.Team().leads else None
     except Stopped as stopped:
-        _say(f"stopped: {stopped}; the same command goes on")
+        say(f"stopped: {stopped}; the same command goes on")
         sys.exit(STOPPED)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; both end the process if it does not stop.
-
-    The main thread may be in one long call, compiling or fitting, in which Python runs
-    no handler. So a thread is told, and ends the process after GRACE seconds, or at
-    the second signal. That is safe at any moment: what is on disk is whole, and the
-    same command goes on from it.
-    """
-    heard = threading.Event()
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-
-    def watch() -> None:
-        if not os.read(read, 1):  # closed: the work is done
-            return
-        heard.set()
-        _say("stopping; a second signal ends at once")
-        if select.select([read], [], [], GRACE)[0] and not os.read(read, 1):
-            return
-        _say("stopped: at once; the same command goes on from what was saved before")
-        os._exit(STOPPED)
-
-    threading.Thread(target=watch, daemon=True).start()
-    old_write = signal.set_wakeup_fd(write)
-    before = {n: signal.signal(n, lambda *_: None) for n in STOP_SIGNALS}
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(old_write)
-        os.close(write)
-
-
-def _say(text: str) -> None:
-    print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
@@ -284,20 +239,17 @@ def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
     def guarded(argv: list[str]) -> T:
         try:
             return function(argv)
-        except InputError as error:
-            _say(f"error: {error}")
-            sys.exit(2)
-        except RunError as error:
-            _say(f"error: {error}")
+        except (InputError, RunError) as error:
+            sys.exit(say_why(error))
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and OUT_OF_MEMORY not in str(error):
                 raise
-            _say(
+            say(
                 "error: out of memory; choose a smaller --config.train.batch_size or"
                 " model, with a --workdir of its own"
             )
         except OSError as error:  # a full disk, mostly
-            _say(
+            say(
                 f"error: {error}; what was saved before is kept: once that is mended"
                 " the same command goes on"
             )

@@ -121,8 +121,12 @@ def make_plan(
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check()
     before = Results.load(run.results)
-    given_m1 = _given_m1(recipe, run, data)
+    m1_run = _m1_run(recipe, run, data)
+    if m1_run:
+        theirs = m1_run.recipe()
+        recipe.m1 = ConfigDict({"model": theirs.model, "train": theirs.train})
     run.check_owner(recipe.to_dict(), data.identity)
+    given_m1 = None if run.stage("m1").weights.exists() else m1_run
     plan = Plan(recipe, data, run, before, _missing(recipe, data, before), given_m1)
     logger.info("workdir: %s", run.name)
     if plan.finished:
@@ -159,18 +163,16 @@ def _absolute(field: str, path: str) -> str:
         raise InputError(f"--config.{field}={path}: {error}") from None
 
 
-def _given_m1(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
-    """The finished run of the same data that M1+M2 is to take its M1 from, if any.
+def _m1_run(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
+    """The finished run of the same data that M1+M2 has its M1 from, if one is named.
 
     Once it is taken there is a copy in the run's own folder, which is all that counts.
-    The recipe's group m1 becomes that of the run that has trained it.
     """
     if not recipe.get("m1_workdir"):
         return None
     flag, copy = f"--config.m1_workdir={recipe.m1_workdir}", run.stage("m1")
-    taken = copy.weights.exists()
     try:
-        there = Workdir(copy.path if taken else recipe.m1_workdir)
+        there = Workdir(copy.path if copy.weights.exists() else recipe.m1_workdir)
         if not there.config.exists():
             raise InputError("no run is there; leave the field empty to train an M1")
         content, theirs = read_json(there.config), there.recipe()
@@ -187,8 +189,7 @@ def _given_m1(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None
         raise InputError(
             f"{flag}: that run is not finished; its own command again goes on with it"
         )
-    recipe.m1 = ConfigDict({"model": theirs.model, "train": theirs.train})
-    return None if taken else there
+    return there
 
 
 def _check_same_data(flag: str, dataset: Any, data: Dataset) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import picture
-from ssl_vae.errors import InputError, Parser
+from ssl_vae.errors import InputError, Parser, RunError, say, say_why
 from ssl_vae.results import Results
 
 # JAX and scikit-learn take seconds to import: only after all checks.
@@ -66,20 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         shape = tuple(results.dataset["image_shape"])
         files, num_resized = fitting(find(args.paths), shape, skipped)
         if num_resized:
-            line = f"{num_resized} of {len(files)} images are resized to {_size(shape)}"
-            print(line, file=sys.stderr)  # noqa: T201
+            say(f"{num_resized} of {len(files)} images are resized to {_size(shape)}")
         WRITERS[args.format](_records(args.workdir, files, shape, skipped))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+    except (InputError, RunError) as error:
+        return say_why(error)
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error}")
         return 1
     for line in skipped:
-        print(f"skipped: {line}", file=sys.stderr)  # noqa: T201
+        say(f"skipped: {line}")
     return 1 if skipped else 0
 
 

@@ -7,7 +7,6 @@ follow. A process that runs by itself leads.
 
 import faulthandler
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import numpy as np
 from jax._src import distributed  # its key-value store has no public name
 from jax.experimental import multihost_utils
 
-from ssl_vae.errors import InputError, RunError, Stopped
+from ssl_vae.errors import InputError, RunError, Stopped, say
 
 FOREVER = 7 * 24 * 3600 * 1000  # milliseconds: a process that dies is noticed sooner
 
@@ -163,13 +162,11 @@ def _known() -> bool:
 
 
 def _give_up(where: str, patience: int) -> NoReturn:
-    print(  # noqa: T201
+    say(
         f"error: --coordinator_address={where}: the processes of this run have not all"
         f" met there within {patience} seconds; see that process 0 runs at that"
         " address, that the port is open, and that all were given the same"
-        " --num_processes and each its own --process_id",
-        file=sys.stderr,
-        flush=True,
+        " --num_processes and each its own --process_id"
     )
     os._exit(2)
 

@@ -1,4 +1,4 @@
-"""Training: one pure step, an epoch as `lax.scan`, and the loop over epochs.
+"""Training: one pure step, and a part of an epoch as `lax.scan`.
 
 Knows no model: a loss is `loss_fn(params, *batch, key=key, step=step)`, which returns
 (loss, metrics). A batch has a part from every set of examples: all images, say, and the
@@ -7,31 +7,25 @@ shuffle and the key of the noise, so a run that stops at any step and goes on re
 the same numbers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ssl_vae import devices, feed, finite
+from ssl_vae import devices, finite
 from ssl_vae.batches import (
     Block,
     Examples,
-    Streamed,
     batches_of_steps,
     split_key,
-    steps_per_epoch,
 )
-from ssl_vae.errors import InputError
 
 Metrics = dict[str, Any]
 LossFn = Callable[..., tuple[jax.Array, Metrics]]
-
-STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
 
 
 class TrainState(NamedTuple):
@@ -40,9 +34,6 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 scalar: optimizer steps done
     params: Any
     opt_state: optax.OptState
-
-
-Advance = Callable[[TrainState], tuple[TrainState, Metrics]]
 
 
 @lru_cache(maxsize=32)  # one object for one rule: `compile_steps` shares by identity
@@ -131,139 +122,6 @@ def train_steps(
     return state, means | {"finite": found}
 
 
-def check_batch_sizes(
-    batch_sizes: Sequence[int], mesh: Mesh, *, group: str = "train"
-) -> None:
-    """Refuses batches that the devices cannot share evenly.
-
-    Args:
-      batch_sizes: Images a step of each set, the second of labeled ones.
-      mesh: The devices.
-      group: Of the recipe, which the sizes are from.
-
-    Raises:
-      InputError: with all numbers.
-    """
-    if not any(size % mesh.size for size in batch_sizes):
-        return
-    first, *labeled = batch_sizes
-    parts, remedy = f"{first} images", "choose a multiple"
-    if labeled:
-        parts += f" and {labeled[0]} labeled ones"
-        remedy = "choose it and labeled_batch_size so that both are multiples"
-    raise InputError(
-        f"--config.{group}.batch_size: {parts} a step cannot be shared evenly by"
-        f" {mesh.size} devices; {remedy}"
-    )
-
-
-def compile_steps(
-    state: TrainState,
-    examples: Sequence[Examples | Streamed],
-    key: jax.Array,
-    *,
-    batch_sizes: Sequence[int],
-    loss_fn: LossFn,
-    tx: optax.GradientTransformation,
-    mesh: Mesh,
-    steps_per_scan: int = STEPS_PER_SCAN,
-) -> Advance:
-    """The compiled function that takes a state one part of an epoch further.
-
-    An epoch takes every example of the first set once, less the remainder that does not
-    fill a batch; the shuffle is new each time. Its parts are `steps_per_scan` steps
-    long, but for a shorter last one.
-
-    Several runs are trained by one call when every array of the state, the keys and the
-    rows of the examples have a leading axis: one after the other on a CPU, whose cores
-    one run keeps busy, and at once with `vmap` on an accelerator.
-
-    Args:
-      state: Any state of the run, or of several; gives shapes only.
-      examples: Sets of training examples, see `train_steps`.
-      key: The run's key, or one for each run.
-      batch_sizes: Examples a step of each set, see `check_batch_sizes`.
-      loss_fn: `loss_fn(params, *batch, key=key, step=step) -> (loss, metrics)`.
-      tx: The optax transformation.
-      mesh: One axis, "data".
-      steps_per_scan: Steps between two returns to Python.
-
-    Returns:
-      `advance(state) -> (state, metrics)`; the state it is given is consumed.
-    """
-    first, *rest = examples
-    num_epoch = steps_per_epoch(examples, batch_sizes)
-    whole = min(steps_per_scan, num_epoch)
-    if isinstance(first, Streamed):
-        at = feed.streamed(
-            first,
-            key,
-            batch_size=batch_sizes[0],
-            num_epoch=num_epoch,
-            num_part=whole,
-            num_sets=len(examples),
-            mesh=mesh,
-        )
-    else:
-        at = feed.resident(
-            devices.replicate(mesh, first),
-            key,
-            num_epoch=num_epoch,
-            num_sets=len(examples),
-            mesh=mesh,
-        )
-    state, others, on_all = devices.replicate(mesh, (state, tuple(rest), key))
-    steps = partial(
-        _jitted_steps,
-        tuple(batch_sizes),
-        loss_fn,
-        tx,
-        mesh,
-        several=state.step.ndim > 0,
-    )
-
-    def compiled(begin: int, num_steps: int) -> Any:
-        traced = steps(num_steps=num_steps).lower(state, (at(begin), *others), on_all)
-        return traced.compile()
-
-    last = num_epoch - num_epoch % whole
-    by_length = {whole: compiled(0, whole)}
-    if last < num_epoch:
-        by_length[num_epoch - last] = compiled(last, num_epoch - last)
-
-    def advance(state: TrainState) -> tuple[TrainState, Metrics]:
-        step = steps_done(state)
-        steps = by_length[min(whole, num_epoch - step % num_epoch)]
-        return steps(devices.replicate(mesh, state), (at(step), *others), on_all)
-
-    return advance
-
-
-@lru_cache(maxsize=32)  # the same training of other data is not compiled again
-def _jitted_steps(
-    batch_sizes: tuple[int, ...],
-    loss_fn: LossFn,
-    tx: optax.GradientTransformation,
-    mesh: Mesh,
-    *,
-    several: bool,
-    num_steps: int,
-) -> Any:
-    """`train_steps`, or `for_each_run` of it, under `jax.jit`."""
-    function: Callable[..., Any] = partial(
-        train_steps,
-        num_steps=num_steps,
-        batch_sizes=batch_sizes,
-        loss_fn=loss_fn,
-        tx=tx,
-        mesh=mesh,
-    )
-    if several:
-        one_by_one = jax.default_backend() == "cpu"
-        function = for_each_run(function, one_by_one=one_by_one)
-    return jax.jit(function, donate_argnums=0)
-
-
 def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[..., Any]:
     """`train_steps` of runs with a leading axis on all but the arrays they share.
 
@@ -289,38 +147,3 @@ def for_each_run(steps: Callable[..., Any], *, one_by_one: bool) -> Callable[...
         return jax.lax.map(one, runs) if one_by_one else jax.vmap(one)(runs)
 
     return several
-
-
-def steps_done(state: TrainState) -> int:
-    """Optimizer steps of the run; several runs are always at the same step."""
-    return int(np.ravel(state.step)[0])
-
-
-def fit(
-    advance: Advance, state: TrainState, *, num_steps: int
-) -> Iterator[tuple[TrainState, dict[str, np.ndarray]]]:
-    """Trains from `state` to `num_steps` steps in all, part of an epoch at a time.
-
-    Args:
-      advance: From `compile_steps`.
-      state: Where to begin: a fresh state or one from a checkpoint. Consumed.
-      num_steps: A multiple of the steps of an epoch.
-
-    Yields:
-      The state, which the next part consumes, and the part's mean metrics, float32:
-      scalars, or one a run if there are several.
-
-    Raises:
-      finite.NotFinite: after the part with the first one, which is not yielded.
-    """
-    while (before := steps_done(state)) < num_steps:
-        state, metrics = advance(state)
-        metrics = jax.device_get(metrics)
-        done = range(before, steps_done(state))
-        finite.check(metrics.pop("finite"), state, state.params, done)
-        for name, metric in metrics.items():
-            if not np.isfinite(metric).all():
-                raise finite.NotFinite(
-                    f"{name} is not finite by step {steps_done(state)}"
-                )
-        yield state, metrics

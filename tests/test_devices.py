@@ -23,7 +23,7 @@ def run_on_eight(script):
 def test_eight_devices_train_every_model_as_one_does():
     script = """
         import jax, jax.numpy as jnp, numpy as np, optax
-        from ssl_vae import devices, placement, train
+        from ssl_vae import devices, epochs, placement, train
         from ssl_vae.models import M1, M1M2, M2
 
         assert jax.device_count() == 8
@@ -45,12 +45,12 @@ def test_eight_devices_train_every_model_as_one_does():
                 sizes = [8, 8]
             mesh = devices.data_mesh(some)
             state = train.init_state(model.init(jax.random.key(0)), tx)
-            advance = train.compile_steps(
+            advance = epochs.compile_steps(
                 state, sets, jax.random.key(1), batch_sizes=sizes,
                 loss_fn=model.loss, tx=tx, mesh=mesh,
             )
             num_steps = 5 * (len(sets[0].rows) // 8)
-            for state, metrics in train.fit(advance, state, num_steps=num_steps):
+            for state, metrics in epochs.fit(advance, state, num_steps=num_steps):
                 pass
             assert all(len(a.devices()) == mesh.size for a in jax.tree.leaves(state))
             return state.params, metrics
@@ -75,16 +75,16 @@ def test_eight_devices_train_every_model_as_one_does():
 
 def test_a_batch_that_eight_devices_cannot_share_is_refused_with_both_numbers():
     script = """
-        from ssl_vae import devices, train
+        from ssl_vae import devices, epochs
         from ssl_vae.errors import InputError
 
-        train.check_batch_sizes([8, 96], devices.data_mesh())
+        epochs.check_batch_sizes([8, 96], devices.data_mesh())
         for sizes, parts in (
             ([100], "batch_size: 100 images a step cannot be shared evenly"),
             ([8, 100], "batch_size: 8 images and 100 labeled ones a step cannot be sh"),
         ):
             try:
-                train.check_batch_sizes(sizes, devices.data_mesh())
+                epochs.check_batch_sizes(sizes, devices.data_mesh())
             except InputError as error:
                 assert parts in str(error)
                 assert "by 8 devices" in str(error)

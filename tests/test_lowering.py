@@ -101,7 +101,7 @@ def lowered(function: Any, *args: Any, mesh: Any = None) -> export.Exported:
 
 
 def lowered_steps(name: str, group: str, num_devices: int) -> export.Exported:
-    """The training steps that `train.compile_steps` compiles on an accelerator."""
+    """The training steps that `epochs.compile_steps` compiles on an accelerator."""
     model, settings, examples, several = training(name, group)
     mesh = AbstractMesh((num_devices,), ("data",), axis_types=(AxisType.Auto,))
     decay = 20 if settings.schedule == "cosine" else None

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_vae import devices, train
+from ssl_vae import devices, epochs, train
 from ssl_vae.batches import Examples
 from ssl_vae.models import M1, M2
 
@@ -32,7 +32,7 @@ def examples_of(images):
 
 def compiled(images, loss_fn=MODEL.loss, tx=TX, steps_per_scan=100):
     state = train.init_state(MODEL.init(jax.random.key(0)), tx)
-    return train.compile_steps(
+    return epochs.compile_steps(
         state,
         examples_of(images),
         jax.random.key(1),
@@ -51,7 +51,7 @@ def assert_same_bits(one, other):
 def test_the_loss_falls(images):
     log = [
         metrics["loss"]
-        for _, metrics in train.fit(compiled(images), fresh_state(), num_steps=300)
+        for _, metrics in epochs.fit(compiled(images), fresh_state(), num_steps=300)
     ]
     assert len(log) == 50
     assert log[-1] < log[0] - 1
@@ -59,7 +59,7 @@ def test_the_loss_falls(images):
 
 def test_two_runs_with_one_seed_are_equal_to_the_last_bit(images):
     one, other = (
-        list(train.fit(compiled(images), fresh_state(), num_steps=12))[-1]
+        list(epochs.fit(compiled(images), fresh_state(), num_steps=12))[-1]
         for _ in range(2)
     )
     assert_same_bits(one, other)
@@ -67,11 +67,11 @@ def test_two_runs_with_one_seed_are_equal_to_the_last_bit(images):
 
 def test_an_interrupted_run_is_equal_to_the_last_bit(images):
     advance = compiled(images)
-    whole = [metrics for _, metrics in train.fit(advance, fresh_state(), num_steps=24)]
+    whole = [metrics for _, metrics in epochs.fit(advance, fresh_state(), num_steps=24)]
     parts = []
     state = fresh_state()
     for num_steps in (6, 18, 24):
-        part = list(train.fit(advance, state, num_steps=num_steps))
+        part = list(epochs.fit(advance, state, num_steps=num_steps))
         parts += [metrics for _, metrics in part]
         # As after a restart: nothing but the numbers is left.
         state = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), part[-1][0])
@@ -116,7 +116,7 @@ def test_an_epoch_takes_no_image_twice_and_the_next_one_shuffles_anew():
 
 def test_an_epoch_in_unequal_parts_is_the_same_epoch(images):
     whole, parts = compiled(images), compiled(images, steps_per_scan=4)
-    logs = [list(train.fit(f, fresh_state(), num_steps=12)) for f in (whole, parts)]
+    logs = [list(epochs.fit(f, fresh_state(), num_steps=12)) for f in (whole, parts)]
     assert [len(log) for log in logs] == [2, 4]  # of 6 steps, and of 4 and 2
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
@@ -146,7 +146,7 @@ def numbered():
 def test_every_batch_has_a_part_of_every_set_and_takes_its_rows_only(numbered):
     images, _ = numbered
     few, rest = jnp.arange(5, dtype=jnp.int32), jnp.arange(5, 50, dtype=jnp.int32)
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         fresh_state(),
         [Examples(images, rest), Examples(numbered, few)],
         jax.random.key(1),

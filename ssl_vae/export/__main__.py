@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_vae.errors import InputError, Parser, RunError
+from ssl_vae.errors import InputError, Parser, RunError, say, say_why
 from ssl_vae.results import Results
 from ssl_vae.workdir import Workdir
 
@@ -75,10 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths = _write(folder, contents)
         run.push()
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2 if isinstance(error, InputError) else 1
+        return say_why(error)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error.filename}: {error.strerror}")
         return 2
     for path in paths:
         print(path if args.output else run.address(path))  # noqa: T201

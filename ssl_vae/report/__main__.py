@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_vae.errors import InputError, Parser, RunError
+from ssl_vae.errors import InputError, Parser, RunError, say_why
 
 if TYPE_CHECKING:
     from ssl_vae.report import compare
@@ -95,8 +95,7 @@ def run() -> None:
                 os.fsencode(path) + b"\n"
             )  # a name need not be text
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(say_why(error))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def test_a_full_disk_keeps_the_last_state_and_the_same_command_goes_on(
         assert harness.litter(workdir) == []
 
 
-# At a full disk Orbax leaves writes that were never begun, now and then and at the end of
-# the process, when Python tells of them.
+# At a full disk Orbax now and then leaves writes that were never begun, which Python
+# tells of at the end of the process.
 LEFT_BEHIND = """
 import atexit
 from ssl_vae import main

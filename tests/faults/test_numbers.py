@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ssl_vae import devices, train
+from ssl_vae import devices, epochs, train
 from ssl_vae.batches import Examples
 from ssl_vae.errors import RunError
 from ssl_vae.experiment import Diverged, run_experiment
@@ -54,7 +54,7 @@ def fitted(loss_fn, several=0):
         key = jax.random.split(key, several)
     start = lambda p: train.init_state(p, tx)  # noqa: E731
     state = jax.vmap(start)(params) if several else start(params)
-    advance = train.compile_steps(
+    advance = epochs.compile_steps(
         state,
         [Examples(jnp.ones((10, 2)), rows)],
         key,
@@ -64,7 +64,7 @@ def fitted(loss_fn, several=0):
         mesh=devices.data_mesh(),
         steps_per_scan=4,
     )
-    return train.fit(advance, state, num_steps=20)
+    return epochs.fit(advance, state, num_steps=20)
 
 
 @pytest.mark.parametrize("several", [0, 2])
@@ -81,7 +81,7 @@ def test_the_first_bad_array_and_its_step_are_named(poison, step, message, sever
     states = fitted(loss_with(poison, step), several)
     with harness.fault(f"NaN, {poison}"):
         state, metrics = next(states)
-        assert train.steps_done(state) == 4
+        assert epochs.steps_done(state) == 4
         assert list(metrics) == ["loss"]
         with pytest.raises(NotFinite) as error:
             next(states)
