@@ -54,22 +54,56 @@ def load_data(recipe: ConfigDict, data_dir: str | Path | None) -> Dataset:
     return data
 
 
+def steps_per_epoch(recipe: ConfigDict, num_labels: int, data: Dataset) -> int:
+    """Whole batches of all training images, or of the unlabeled ones.
+
+    Args:
+      recipe: As it is for this number of labels.
+      num_labels: How many images keep their label.
+      data: What is trained on.
+    """
+    num_images, size = len(data.train_images), recipe.train.batch_size
+    if recipes.learns_labels(recipe):
+        num_images -= Splits(data, num_labels).num_given
+        size -= recipe.train.labeled_batch_size
+    return num_images // size
+
+
+def _other_trainings(recipe: ConfigDict) -> dict[str, ConfigDict]:
+    """The recipe's groups that train something on all images, beside `train`."""
+    groups = {
+        "m1.train": not recipe.get("m1_workdir") and recipe.get("m1", {}).get("train"),
+        "student": recipe.get("student"),
+    }
+    return {name: settings for name, settings in groups.items() if settings}
+
+
 def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:
     """Says how many epochs would be enough where the recipe's are for larger sets."""
-    groups = {"m1.train": recipe.get("m1", {}).get("train"), "train": recipe.train}
-    for name, settings in (groups | {"student": recipe.get("student")}).items():
-        if not settings:
-            continue
-        size = settings.batch_size - settings.get("labeled_batch_size", 0)
-        per_epoch = max(1, len(data.train_images) // size)
-        if settings.num_epochs * per_epoch < FEW_STEPS:
+    for name in ["train", *_other_trainings(recipe)]:
+        steps, per_epoch = min(_steps(recipe, name, n, data) for n in recipe.labels)
+        if steps < FEW_STEPS:
             logger.info(
                 "recipe: only %d steps of training, since the images are few; try"
                 " --config.%s.num_epochs=%d",
-                settings.num_epochs * per_epoch,
+                steps,
                 name,
                 -(-FEW_STEPS // per_epoch),
             )
+
+
+def _steps(
+    recipe: ConfigDict, name: str, num_labels: int, data: Dataset
+) -> tuple[int, int]:
+    """Steps of a training in all, and those of an epoch."""
+    recipe = recipes.at(recipe, num_labels)
+    settings = recipe.train
+    per_epoch = steps_per_epoch(recipe, num_labels, data)
+    if name != "train":
+        settings = _other_trainings(recipe)[name]
+        size = settings.batch_size - settings.get("labeled_batch_size", 0)
+        per_epoch = len(data.train_images) // size
+    return settings.num_epochs * per_epoch, per_epoch
 
 
 def _description(data: Dataset) -> str:
@@ -146,12 +180,8 @@ def _check_batches(recipe: ConfigDict, num_labels: int, data: Dataset) -> None:
             f"--config.train.batch_size={recipe.train.batch_size}: has {size} {of}"
             f" images, and with --labels={num_labels} there are {there}; {remedy}"
         )
-    others = {
-        "m1.train": recipe.get("m1", {}).get("train"),
-        "student": recipe.get("student"),
-    }
-    for name, settings in others.items():
-        if settings and settings.batch_size > num_images:
+    for name, settings in _other_trainings(recipe).items():
+        if settings.batch_size > num_images:
             raise InputError(
                 f"--config.{name}.batch_size={settings.batch_size}: there are"
                 f" {num_images} training images; choose at most as many"

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ssl_vae import bucket
 from ssl_vae import config as recipes
-from ssl_vae.checked import check_training, load_data
+from ssl_vae.checked import check_training, load_data, steps_per_epoch
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
@@ -83,10 +83,8 @@ class Plan:
 
     def steps_per_epoch(self, num_labels: int) -> int:
         """Whole batches of all training images; or of the unlabeled ones."""
-        num_images = len(self.data.train_images)
-        if recipes.learns_labels(self.recipe):
-            num_images -= self.splits(num_labels).num_given
-        return num_images // self.batch_sizes(num_labels)[0]
+        recipe = recipes.at(self.recipe, num_labels)
+        return steps_per_epoch(recipe, num_labels, self.data)
 
     def is_newest(self, num_labels: int) -> bool:
         """Whether the run has no results for more labels than these."""
