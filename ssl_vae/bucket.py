@@ -9,18 +9,20 @@ The only importer of fsspec, whose drivers know the kinds of buckets.
 """
 
 import atexit
+import errno
 import json
 import logging
-import queue
+import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
+from ssl_vae.clock import in_time
 from ssl_vae.errors import InputError, RunError, in_a_line
 
 logger = logging.getLogger("ssl_vae")
@@ -28,12 +30,18 @@ logger = logging.getLogger("ssl_vae")
 LISTING = ".files.json"
 PATIENCE = 15.0  # seconds for the first answer; a driver may retry for a minute
 INTERVAL = 20.0  # seconds between two looks for what is new
+_NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _MARKS = ("size", "etag", "md5Hash", "generation", "mtime", "created")
-T = TypeVar("T")
 
 
 def is_url(path: object) -> bool:
-    """Whether a path names something in a bucket."""
+    """Whether a path names something in a bucket.
+
+    Raises:
+      InputError: for an address that was made a Path, and has lost a slash by that.
+    """
+    if isinstance(path, Path) and re.match(r"[a-z]\w+:/", str(path)):
+        raise InputError(f"{path}: give the address of a bucket as text, not as a Path")
     return "://" in str(path)
 
 
@@ -73,7 +81,9 @@ class Mirror:
         options = {"skip_instance_cache": True, "use_listings_cache": False}
         try:
             connect = partial(fsspec.url_to_fs, self.url, **options)
-            self._files, root = _in_time(connect)  # it may look for credentials
+            self._files, root = in_time(
+                connect, PATIENCE
+            )  # it may look for credentials
         except (ImportError, ValueError) as error:
             raise InputError(
                 f"{url}: {in_a_line(error)}; for gs:// pip install 'ssl_vae[gcs]'"
@@ -100,7 +110,7 @@ class Mirror:
           InputError: when the bucket cannot be read.
         """
         try:
-            _in_time(self._contact)
+            in_time(self._contact, PATIENCE)
             there = self._listing()
             new = [name for name in there if self._there.get(name) != there[name]]
             if new:
@@ -139,7 +149,7 @@ class Mirror:
           RunError: when it cannot be at the end.
         """
         try:
-            _in_time(self._push)
+            in_time(self._push, PATIENCE)
         except Exception as error:  # as above
             raise InputError(
                 f"{self.url}: cannot be written ({in_a_line(error)}); see that the"
@@ -188,6 +198,11 @@ class Mirror:
         self._there = self._listing()
 
     def _unreadable(self, error: Exception) -> InputError:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return InputError(
+                f"{self.url}: cannot be copied to {self.folder} ({error.strerror});"
+                " make room there, or set TMPDIR to a folder with more"
+            )
         return InputError(
             f"{self.url}: cannot be read ({in_a_line(error)}); see that the bucket"
             " exists and that you may read it: gcloud auth application-default login"
@@ -228,9 +243,10 @@ class Mirror:
         """Names of the finished files of the copy, with what tells a change of each."""
         found = {}
         for path in self.folder.rglob("*"):
-            name = path.relative_to(self.folder).as_posix()
-            unfinished = name == "lock" or name.endswith(".partial")
-            if unfinished or ".orbax-checkpoint-tmp" in name:
+            inside = path.relative_to(self.folder)
+            name = inside.as_posix()
+            unfinished = any(part.endswith(".partial") for part in inside.parts)
+            if unfinished or name == "lock" or ".orbax-checkpoint-tmp" in name:
                 continue
             try:
                 if path.is_file():
@@ -239,26 +255,3 @@ class Mirror:
             except FileNotFoundError:
                 continue  # has just been removed
         return found
-
-
-def _in_time(function: Callable[[], T]) -> T:
-    """What a function returns, or the exception that it took too long.
-
-    In a thread that may outlive this: a lookup of a host's name heeds no timeout.
-    """
-    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-
-    def answer() -> None:
-        try:
-            answers.put((function(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=answer, daemon=True).start()
-    try:
-        found, error = answers.get(timeout=PATIENCE)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {PATIENCE:g} seconds") from None
-    if error:
-        raise error
-    return found

@@ -116,15 +116,16 @@ def validate(config: ConfigDict) -> None:
     """
     flat = flatten(config)
     name = flat.get("model.name")
-    if name not in fields.FIELDS:
-        given = f"={name!r}" if name else ": the recipe does not set it"
+    if not isinstance(name, str) or name not in fields.FIELDS:
+        given = ": the recipe does not set it" if name is None else f"={name!r}"
         raise InputError(
             f"--config.model.name{given}: must be {' or '.join(fields.FIELDS)}"
         )
     if "student" in config and "graph" in config:
         raise InputError("a recipe has a group student or a group graph, not both")
-    checks = fields.of_recipe(flat)
-    for field in flat:
+    checks = fields.of_recipe(name, set(config), flat)
+    groups = {field.partition(".")[0] for field in checks}
+    for field in [*flat, *sorted(set(config) - groups)]:  # a group may be empty
         if field not in checks:
             raise InputError(f"--config.{field}: no such field{nearest(field, checks)}")
     values = LATER | flat

@@ -1,7 +1,7 @@
 """Every field of a recipe, and what it may hold."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 Check = tuple[Callable[[Any], bool], str]
@@ -149,15 +149,15 @@ LATER = {
 FEW = "few."
 
 
-def of_recipe(flat: Mapping[str, Any]) -> dict[str, Check]:
+def of_recipe(name: str, groups: Set[str], flat: Mapping[str, Any]) -> dict[str, Check]:
     """Every field that a recipe has to have, and what it may hold.
 
     Args:
-      flat: The recipe's fields by dotted name; the model is one of FIELDS.
+      name: Of its model, one of FIELDS.
+      groups: Names of its groups of fields, an empty one's too.
+      flat: Its fields by dotted name.
     """
-    name = flat["model.name"]
     checks = dict(FIELDS[name])
-    groups = {field.partition(".")[0] for field in flat}
     if name == "m1" and "student" in groups:
         checks |= STUDENT
     if name == "m1" and "graph" in groups:

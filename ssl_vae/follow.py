@@ -115,7 +115,8 @@ class Follower:
             file.seek(self._read[log])
             for line in file:
                 # A line that is torn, or not of ours, is passed over.
-                with suppress(ValueError, KeyError, TypeError, RecursionError):
+                unlike = ValueError, KeyError, TypeError, AttributeError, RecursionError
+                with suppress(*unlike):
                     metrics = json.loads(line)
                     yield metrics.pop("step"), metrics
             self._read[log] = file.tell()

@@ -1,6 +1,7 @@
 """What users of scikit-learn hand in, in the models' terms: pixels and labels."""
 
 import math
+import operator
 import warnings
 from typing import Any, NamedTuple
 
@@ -50,8 +51,8 @@ def checked_image_shape(value: Any, num_features: int) -> tuple[int, ...]:
       InputError: where it is not the shape of images of so many numbers.
     """
     try:
-        shape = tuple(int(size) for size in value)
-    except (TypeError, ValueError):
+        shape = tuple(operator.index(size) for size in value)
+    except TypeError:
         shape = ()
     shape = (*shape, 1) if len(shape) == 2 else shape
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:
@@ -145,7 +146,7 @@ def is_labeled(y: np.ndarray) -> np.ndarray:
 
 def _of_one_kind(y: np.ndarray) -> np.ndarray:
     """Labels as numbers or as strings, not as objects."""
-    values = y.tolist()
+    values = [v.item() if isinstance(v, np.generic) else v for v in y.tolist()]
     if any(value is None or value in ("", b"") for value in values):
         raise InputError("y has None or an empty string; unlabeled is -1")
     kinds = {type(value).__name__ for value in values}

@@ -102,7 +102,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     config, given = recipes.load(file), set()
     for arg in argv[1:]:
         name = arg.lstrip("-").removeprefix("no").partition("=")[0]
-        if name.startswith("config."):
+        if arg.startswith("-") and name.startswith("config."):
             given.add(name.removeprefix("config."))
             _check_field(name.removeprefix("config."), config)
     config_flags.DEFINE_config_dict(

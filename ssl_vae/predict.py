@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if num_resized:
             say(f"{num_resized} of {len(files)} images are resized to {_size(shape)}")
         WRITERS[args.format](_records(args.workdir, files, shape, skipped))
+        sys.stdout.flush()
     except (InputError, RunError) as error:
         return say_why(error)
     except BrokenPipeError:  # `| head` has seen enough
@@ -89,9 +90,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        images = (
-            [path] if path.is_file() else sorted(filter(_is_image, path.rglob("*")))
-        )
+        within = (p for p in path.rglob("*") if _is_image(p.relative_to(path)))
+        images = [path] if path.is_file() else sorted(filter(Path.is_file, within))
         if not images:
             what = "holds no PNG or JPEG file" if path.is_dir() else "does not exist"
             raise InputError(f"{path} {what}")
@@ -100,7 +100,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in picture.SUFFIXES and not path.name.startswith(".")
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in picture.SUFFIXES and not hidden
 
 
 def fitting(

@@ -152,6 +152,9 @@ class Results:
             rows = [_typed(Row, row) for row in content["results"]]
             results = _typed(cls, content | {"results": rows})
             _check_types(results.dataset, _OF_DATASET)
+            shape = results.dataset.get("image_shape", [1, 1, 1])
+            if len(shape) != 3 or min(shape) < 1:
+                raise ValueError(f"image_shape is {shape}")
             results.table([row.labels for row in rows])  # or raises
             return results
         except (TypeError, KeyError, ValueError, OverflowError) as error:

@@ -157,10 +157,10 @@ class Workdir:
         content = read_json(self.config)
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise InputError(f"{self.config}: not a run's config.json")
-        recipe = ConfigDict(_with_tuples(content["config"]))
         try:
+            recipe = ConfigDict(_with_tuples(content["config"]))
             recipes.validate(recipe)
-        except InputError as error:
+        except (ValueError, TypeError, AttributeError) as error:  # of its names
             raise InputError(f"{self.config}: {error}") from None
         return recipe
 
@@ -259,7 +259,8 @@ class Workdir:
         """
         names = (p.name for p in self.path.glob(f"labels-{num_labels}/splits-*"))
         found = filter(None, (re.fullmatch(r"splits-(\d+)-(\d+)", n) for n in names))
-        bounds = dict(sorted((int(m[1]), int(m[2])) for m in found))
+        ends = sorted((int(m[1]), int(m[2])) for m in found)
+        bounds = {first: last for first, last in ends if first <= last}
         groups, covered = [], 0
         while covered in bounds:
             groups.append(range(covered, bounds[covered] + 1))

@@ -3,12 +3,14 @@
 What gs:// itself does, its credentials above all, cannot be tried here.
 """
 
+import errno
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import jax
@@ -111,8 +113,26 @@ def test_unfinished_files_stay_on_this_machine(memory):
     mirror = Mirror(URL)
     write(mirror, **{"a.partial": "", "lock": "", "a": ""})
     write(mirror, **{"steps__3.orbax-checkpoint-tmp__x": ""})
+    write(mirror, **{"m1.partial__vae_weights__w": ""})
     mirror.push()
     assert names(memory) == {"a", LISTING}
+
+
+def test_a_full_disk_is_not_taken_for_a_bucket_that_may_not_be_read(
+    memory, monkeypatch
+):
+    memory.pipe("/b/run/a", b"1")
+    mirror = Mirror(URL)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(mirror._files, "get", Mock(side_effect=full))
+    with pytest.raises(InputError, match="No space left on device") as error:
+        mirror.pull()
+    assert "make room there, or set TMPDIR" in str(error.value)
+
+
+def test_an_address_that_was_made_a_path_is_refused():
+    with pytest.raises(InputError, match="memory:/b/run: give the address of a bucket"):
+        Workdir(Path(URL))
 
 
 def test_what_a_push_that_was_cut_off_has_sent_is_not_pulled(memory, monkeypatch):

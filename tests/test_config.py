@@ -232,6 +232,31 @@ def test_few_labels_make_no_difference_to_a_model_that_learns_none(config):
         recipes.validate(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "group", "message"),
+    [
+        ("m2", "few", r"--config\.few\.labels: the recipe does not set it"),
+        ("m1", "few", r"--config\.few: no such field"),
+        ("m1", "graph", r"--config\.graph\.num_neighbors: the recipe does not set it"),
+        ("m1", "student", r"--config\.student\.num_epochs: the recipe does not"),
+        ("m2", "graph", r"--config\.graph: no such field"),
+    ],
+)
+def test_an_empty_group_is_refused_by_name(name, group, message):
+    config = recipes.load(recipes.recipe_path(name))
+    with config.unlocked():
+        config[group] = ConfigDict()
+    with pytest.raises(InputError, match=message):
+        recipes.validate(config)
+
+
+def test_a_name_of_a_model_that_is_none_is_refused(config):
+    fields = config.to_dict()
+    fields["model"]["name"] = []
+    with pytest.raises(InputError, match=r"--config\.model\.name=\[\]: must be m1 or"):
+        recipes.validate(ConfigDict(fields))
+
+
 def test_a_field_of_another_model_is_refused(m2):
     with m2.unlocked():
         m2.model.kl_weight = 1.0

@@ -26,7 +26,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from ssl_vae import fitting
+from ssl_vae import fitting, inputs
 from ssl_vae.classifiers import graph
 from ssl_vae.errors import InputError
 from ssl_vae.estimators import SemiSupervisedVAEClassifier, VAEFeatures, load
@@ -146,6 +146,21 @@ def test_the_score_is_that_of_the_labeled(images, fitted):
     assert fitted.score(x, y, sample_weight=weight) == pytest.approx(expected)
     with pytest.raises(InputError, match="no labels to score by"):
         fitted.score(x, np.full(60, -1))
+
+
+def test_labels_that_are_numpy_scalars_are_as_good_as_pythons():
+    y = np.array(["cat", np.str_("dog"), -1, "cat", -1], object)
+    classes, labels = inputs.encoded_labels(y)
+    assert classes.tolist() == ["cat", "dog"]
+    assert labels.tolist() == [0, 1, -1, 0, -1]
+    _, labels = inputs.encoded_labels(np.array([3, np.int64(4), -1], object))
+    assert labels.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(("shape", "size"), [("64", 24), ((8.7, 8), 64)])
+def test_an_image_shape_of_other_things_than_whole_numbers_is_refused(shape, size):
+    with pytest.raises(InputError, match=r"image_shape=.*: must be \(H, W\)"):
+        inputs.checked_image_shape(shape, size)
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,13 @@ def test_a_mode_of_wandb_is_the_users(wandb, logs, monkeypatch, mode):
     assert wandb.runs[0].about["mode"] == mode
 
 
+def test_lines_of_a_log_that_are_not_ours_are_passed_over(wandb, logs):
+    first = next(logs.workdir.path.rglob("metrics.jsonl"))
+    first.write_text('5\nnull\n"x"\n[1]\n{"a": 1}\n{\n' + first.read_text())
+    follow_finished(["wandb"], logs)
+    assert [len(run.points) for run in wandb.runs] == [7]
+
+
 def test_what_nobody_was_told_is_told_later(wandb, logs):
     there = wandb.init
     wandb.init = lambda **about: there(disabled=True, **about)

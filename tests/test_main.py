@@ -93,6 +93,7 @@ def tmp(tmp_path_factory):
         (["--dataset=folder:"], "or data of your own: folder:DIR"),
         (["--dataset=digits", "--config.dataset=mnist"], "give one of the two"),
         (["--dataset=digits", "--data_dir=there"], "leave --data_dir out"),
+        (["--data_dir", "config.d", "--dataset=digits"], "leave --data_dir out"),
     ],
 )
 def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):

@@ -263,6 +263,32 @@ def test_paths_without_images_are_refused(m1_run, tmp_path, capsys):
     assert "no finished run is there" in capsys.readouterr().err
 
 
+def test_hidden_folders_and_folders_named_like_images_are_passed_over(tmp_path):
+    for name in ("photos/.thumbs/a.png", "photos/b.png/c.png", "photos/.d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    hidden = tmp_path / ".cache" / "photos"
+    hidden.mkdir(parents=True)
+    (hidden / "e.png").touch()
+    found = predict.find([tmp_path / "photos", hidden])  # given by name, so meant
+    assert found == [tmp_path / "photos/b.png/c.png", hidden / "e.png"]
+
+
+def test_a_reader_that_has_gone_costs_no_word_of_pythons(m1_run, photos):
+    command = [sys.executable, "-m", "ssl_vae.predict", f"--workdir={m1_run}"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*command, str(photos[0] / "0.png")],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_refusal_does_not_wait_for_jax(tmp_path):
     code = (
         "import sys; from ssl_vae import predict;"

@@ -44,6 +44,11 @@ def test_where_there_is_no_file_there_are_no_results(tmp_path):
         ({"results": [{"labels": 8}]}, "not a results file"),
         ({"results": 3}, "not a results file"),
         ({"stranger": 1}, "not a results file"),
+        (
+            {"dataset": RESULTS.dataset | {"image_shape": [8, 8]}},
+            r"image_shape is \[8, 8\]",
+        ),
+        ({"dataset": RESULTS.dataset | {"image_shape": [8, 0, 1]}}, "image_shape is "),
     ],
 )
 def test_a_file_of_another_form_is_refused_by_name(tmp_path, change, message):

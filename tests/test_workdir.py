@@ -44,6 +44,23 @@ def test_a_config_json_that_is_none_of_ours_is_refused(tmp_path, text):
         run.check_owner(CONFIG, DATASET)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"a.b": 1},
+        {"__class__": 1},
+        {"model": {"name": [[]]}},
+        {"model": {"name": {}}},
+    ],
+)
+def test_a_recipe_that_can_be_none_is_refused_by_the_file(tmp_path, config):
+    run = Workdir(tmp_path)
+    run.config.write_text(json.dumps({"config": config}))
+    with pytest.raises(InputError, match=r"config\.json: ") as error:
+        run.recipe()
+    assert "\n" not in str(error.value)
+
+
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
@@ -97,6 +114,6 @@ def test_splits_that_were_trained_together_stay_together(tmp_path):
     run.stage_of_splits(600, range(12, 14)).path.mkdir()
     assert run.groups_of_splits(600, 14) == [range(3), range(3, 12), range(12, 14)]
     assert run.groups_of_splits(100, 2) == [range(2)]
-    for stray in ("splits-0-2.bak", "splits-20-30", "splits-x-y"):
+    for stray in ("splits-0-2.bak", "splits-20-30", "splits-x-y", "splits-14-13"):
         (tmp_path / "labels-600" / stray).mkdir()
     assert run.groups_of_splits(600, 14) == [range(3), range(3, 12), range(12, 14)]

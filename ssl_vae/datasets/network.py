@@ -1,9 +1,10 @@
 """A check of the network that keeps its time limit."""
 
-import queue
-import threading
 import urllib.error
 import urllib.request
+from functools import partial
+
+from ssl_vae.clock import in_time
 
 _SECONDS = 4.0
 
@@ -11,21 +12,16 @@ _SECONDS = 4.0
 def why_unreachable(url: str, seconds: float = _SECONDS) -> str | None:
     """Reason why a file cannot be downloaded, None where it can.
 
-    Asks as the download will, so proxies count. The answer of a thread is waited for:
-    a lookup of the host's name may hang, and heeds no timeout of a socket.
+    Asks as the download will, so proxies count.
 
     Args:
       url: address of the file; only its headers are asked for.
       seconds: limit for the whole check.
     """
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(
-        target=lambda: answers.put(_ask(url, seconds)), daemon=True
-    ).start()
     try:
-        return answers.get(timeout=seconds)
-    except queue.Empty:
-        return f"no answer within {seconds:g} seconds"
+        return in_time(partial(_ask, url, seconds), seconds)
+    except TimeoutError as error:
+        return str(error)
 
 
 def _ask(url: str, seconds: float) -> str | None:
@@ -38,5 +34,5 @@ def _ask(url: str, seconds: float) -> str | None:
         return f"HTTP status {error.code}"
     except urllib.error.URLError as error:
         return str(error.reason)
-    except Exception as error:  # a thread must answer, or the caller waits in vain
+    except Exception as error:  # of a proxy, of a certificate, ...
         return str(error) or type(error).__name__
