@@ -54,12 +54,22 @@ class ExampleSet(NamedTuple):
         """Batches of a pass, the last of them filled up."""
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def examples(self, num_passes: int = 1) -> Examples:
-        """The same on the device, over and over up to whole batches.
+    def passes(self, num: int) -> Examples:
+        """So many passes as one, on the device, filled up to whole batches.
 
-        So every row takes part, and there may be fewer of them than fill a batch.
+        Every row takes part, and none more than once oftener than another.
         """
-        rows = np.resize(self.rows, num_passes * self.num_batches * self.batch_size)
+        times, more = divmod(num * self.num_batches * self.batch_size, len(self.rows))
+        # Not the first rows once more: they may be those of one class.
+        some = np.random.default_rng(0).permutation(self.rows)[:more]
+        return self._on_device(np.append(np.tile(self.rows, times), some))
+
+    def repeated(self) -> Examples:
+        """The rows on the device, all of them as often as it takes to fill a batch."""
+        times = math.ceil(self.batch_size / len(self.rows))
+        return self._on_device(np.tile(self.rows, times))
+
+    def _on_device(self, rows: np.ndarray) -> Examples:
         return Examples(
             jax.tree.map(lambda array: jnp.asarray(_padded(array)), self.arrays),
             jnp.asarray(rows, jnp.int32),
@@ -89,7 +99,7 @@ def train_params(
     num_steps = schedule.num_epochs * sets[0].num_batches
     tx = train.adam(schedule.learning_rate, decay_steps=num_steps)
     num_passes = _passes_in_a_go(schedule.num_epochs, sets[0].num_batches)
-    first, rest = sets[0].examples(num_passes), [each.examples() for each in sets[1:]]
+    first, rest = sets[0].passes(num_passes), [each.repeated() for each in sets[1:]]
     state = _first_state(model, tx, key_init)
     advance = epochs.compile_steps(
         state,
