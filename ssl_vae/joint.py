@@ -226,9 +226,9 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
         )
     if use.collapsed:
         logger.warning(
-            "collapsed: q(y|x) does not tell the classes apart at %d labels, split %d"
+            "collapsed: q(y|x) hardly tells the classes apart at %d labels, split %d"
             " (share of each class: %s); its accuracy is not a result; try a larger"
-            " --config.model.alpha",
+            " --config.model.alpha, or more epochs",
             trial.num_labels,
             split_seed,
             " ".join(f"{share:.2f}" for share in use.class_histogram),

@@ -107,23 +107,23 @@ def _is_image(path: Path) -> bool:
 def fitting(
     files: Sequence[Path], shape: tuple[int, ...], skipped: list[str]
 ) -> tuple[list[Path], int]:
-    """Those of the files that are images, and how many have to be made smaller.
+    """Those of the files that it is for, and how many have to be made smaller.
 
-    Only headers are read. Why files are left out goes to `skipped`.
+    Only headers are read. Why files are left out goes to `skipped`: they are no images,
+    or smaller, of another ratio of the sides, or in color where it knows gray.
 
     Raises:
-      InputError: for an image that the classifier cannot be meant for: smaller, of
-        another ratio of the sides, or in color where it knows gray; or if none is left.
+      InputError: if none is left, with the reason of the first.
     """
     kept: list[Path] = []
     num_resized = 0
     for file in files:
         try:
             head = picture.header(file)
+            _check_fits(file, head, shape)
         except InputError as error:
             skipped.append(str(error))
             continue
-        _check_fits(file, head, shape)
         kept.append(file)
         num_resized += head.size != (shape[1], shape[0])
     if not kept:

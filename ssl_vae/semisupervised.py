@@ -222,7 +222,8 @@ def _warn_of_collapse(scores: np.ndarray, labels: np.ndarray) -> None:
         return
     if evaluate.class_use(scores[unlabeled], counts / counts.sum()).collapsed:
         warnings.warn(
-            "collapsed: q(y|x) does not tell the classes apart; try a larger alpha",
+            "collapsed: q(y|x) hardly tells the classes apart; try a larger alpha, or"
+            " more epochs",
             ConvergenceWarning,
             stacklevel=4,
         )

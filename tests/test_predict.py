@@ -209,6 +209,18 @@ def test_images_that_it_cannot_be_meant_for_are_refused_by_name(m1_run, photos, 
     assert "cannot be read as PNG or JPEG" in capsys.readouterr().err
 
 
+def test_among_others_an_image_that_it_cannot_be_meant_for_is_skipped(
+    m1_run, photos, capsys
+):
+    folder, _ = photos
+    Image.new("L", (9, 8)).save(folder / "1.png")
+    assert predict.main([f"--workdir={m1_run}", "--format=csv", str(folder)]) == 1
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 5
+    assert error.count("skipped: ") == 1
+    assert "1.png: 9x8 pixels of gray; this classifier is for" in error
+
+
 def test_a_larger_image_of_the_same_ratio_is_resized_and_that_is_said(
     m1_run, photos, capsys
 ):
