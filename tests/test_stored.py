@@ -1,9 +1,14 @@
 """Images that are left in their file are those that would be read from it."""
 
+import errno
+import fcntl
+import io
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +157,83 @@ def test_images_that_are_too_few_or_too_many_leave_no_file(
         with pytest.raises(ValueError, match=f"{count} of 5 images"):
             gathered([image] * count, (5, 3, 2, 1), tmp_path / "images")
     assert not list(tmp_path.iterdir())
+
+
+def pictures():
+    """Nine images that tell their own place."""
+    for number in range(9):
+        yield np.full((3, 2, 1), number, np.uint8)
+
+
+def test_without_locks_no_process_writes_into_the_file_of_another(
+    tmp_path, monkeypatch
+):
+    """The second begins and ends while the first is at its fifth image."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def interrupted():
+        for number, image in enumerate(pictures()):
+            if number == 4:
+                second.append(gathered(pictures(), (9, 3, 2, 1), tmp_path / "images"))
+            yield image
+
+    monkeypatch.setattr(stored_images, "LARGE", 0)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    expected, second = np.stack(list(pictures())), []
+    first = gathered(interrupted(), (9, 3, 2, 1), tmp_path / "images")
+    for images in (first, *second):
+        np.testing.assert_array_equal(images[:], expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    assert (tmp_path / "images").read_bytes() == expected.tobytes()
+
+
+def test_a_file_gets_its_name_only_at_its_full_size(tmp_path, monkeypatch):
+    class Lossy(io.FileIO):
+        """A file that does not keep all that it is given."""
+
+        def write(self, content):
+            return super().write(bytes(content)[1:]) + 1
+
+    monkeypatch.setattr(stored_images, "LARGE", 0)
+    monkeypatch.setattr(os, "fdopen", Lossy)
+    with pytest.raises(InputError, match=r"cannot be kept there \(what was written is"):
+        gathered(pictures(), (9, 3, 2, 1), tmp_path / "images")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_waited_writes_images_itself_if_they_are_gone_by_then(
+    tmp_path, monkeypatch
+):
+    """The other's file may be removed, or found to be no good, at any moment."""
+    monkeypatch.setattr(stored_images, "LARGE", 0)
+    path, began, results = tmp_path / "images", threading.Event(), []
+
+    def slow():
+        began.set()
+        for image in pictures():
+            waiting.join(0.1)  # the other waits for as long as this one writes
+            yield image
+
+    def wait():
+        began.wait()
+        results.append(gathered(pictures(), (9, 3, 2, 1), path))
+
+    waiting = threading.Thread(target=wait)
+    replace = Path.replace
+    monkeypatch.setattr(
+        Path,
+        "replace",
+        lambda self, to: (replace(self, to), results or to.unlink())[0],
+    )
+    waiting.start()
+    results.append(gathered(slow(), (9, 3, 2, 1), path))
+    waiting.join()
+    for images in results:
+        np.testing.assert_array_equal(images[:], np.stack(list(pictures())))
+    assert len(results) == 2
+    assert list(tmp_path.iterdir()) == [path]
 
 
 LOADS = (

@@ -2,16 +2,19 @@
 
 import contextlib
 import copy
-import fcntl
+import errno
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
+from ssl_vae.datasets.turns import Turn
 from ssl_vae.errors import InputError
 
 LARGE = 1 << 30  # bytes: images above it are left in a file, or put into one
@@ -69,6 +72,18 @@ class StoredImages:
         some.rows = self.rows[rows]
         return some
 
+    def is_whole(self) -> bool:
+        """Whether the file has what the shape says, and no more."""
+        size = self.offset + math.prod(self.shape_in_file)
+        return os.fstat(self._file.descriptor).st_size == size
+
+    def renamed(self, path: Path) -> Self:
+        """The same images, once their file has been given another name."""
+        self.path.replace(path)
+        same = copy.copy(self)
+        same.path = path
+        return same
+
     def __getitem__(self, which: Any) -> np.ndarray:
         """The images at a slice, a mask or numbers: uint8 [..., H, W, C]."""
         wanted, shape = np.asarray(self.rows[which]), self.shape_in_file[1:]
@@ -80,29 +95,29 @@ class StoredImages:
         for begin, end in zip([0, *ends], [*ends, rows.size], strict=True):
             if begin < end:
                 at = self.offset + int(rows[begin]) * num_bytes
-                self._file.read(images[begin:end], at)
+                self._fill(images[begin:end], at)
         return images.reshape(*wanted.shape, *shape)
+
+    def _fill(self, images: np.ndarray, at: int) -> None:
+        """Fills an array with the bytes from a place on; any thread may."""
+        view = memoryview(images.data).cast("B")
+        while len(view):
+            count = os.preadv(self._file.descriptor, [view], at)
+            if not count:
+                reason = "it ends too soon or has become shorter while it was read"
+                raise OSError(errno.EIO, reason, str(self.path))
+            view, at = view[count:], at + count
 
 
 class _Opened:
     """A file that is open for as long as this object lives."""
 
     def __init__(self, path: Path):
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # it could not be opened
-            os.close(self._descriptor)
-
-    def read(self, images: np.ndarray, at: int) -> None:
-        """Fills an array with the bytes from a place on; any thread may."""
-        view = memoryview(images.data).cast("B")
-        while len(view):
-            count = os.preadv(self._descriptor, [view], at)
-            if not count:
-                raise OSError(f"{self._path} has become shorter while it was read")
-            view, at = view[count:], at + count
+            os.close(self.descriptor)
 
 
 def in_parts(
@@ -134,7 +149,8 @@ def gathered(
       images: uint8 [H, W, C] each.
       shape: (N, H, W, C).
       path: Of the file, which is there as a whole or not at all. If another process is
-        about to write it, this one waits and then writes none.
+        about to write it, this one waits and then writes none; on a file system without
+        locks both write one, and the last stays.
 
     Raises:
       InputError: the file cannot be written.
@@ -144,46 +160,49 @@ def gathered(
     if size <= LARGE:
         return as_array(images, shape)
     logger.info("data: %.1f GB of images are decoded into %s", size / 1e9, path)
-    partial = path.with_name(path.name + ".partial")
     with _told(path.parent, size):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(partial, path)
-    with file:
-        if path.exists():  # by another process
-            for _ in _counted(images, shape[0]):
-                pass  # whoever gives the images has more to learn from them
-            return StoredImages(path, 0, shape)
-        try:
-            for image in _counted(images, shape[0]):
-                with _told(path.parent, size):
-                    file.write(np.ascontiguousarray(image).data)
-            with _told(path.parent, size):
-                file.flush()
-                partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    return StoredImages(path, 0, shape)
+        turn = Turn(path.with_suffix(".partial"))
+    with turn:
+        there = _whole(path, shape)
+        if there is None:
+            return _written(images, shape, turn.folder, path)
+    for _ in _counted(images, shape[0]):
+        pass  # whoever gives the images has more to learn from them
+    return there
 
 
-def _locked(partial: Path, path: Path) -> IO[bytes]:
-    """The file that is to become the one at `path`, empty; its owner alone writes it.
+def _whole(path: Path, shape: tuple[int, ...]) -> StoredImages | None:
+    """The images of a file that has all of them and nothing else."""
+    try:
+        images = StoredImages(path, 0, shape)
+    except FileNotFoundError:
+        return None
+    return images if images.is_whole() else None
 
-    What a process that was killed has left half done is written over. Where there is a
-    file at `path` by now, nothing is to be written any more.
-    """
-    while True:
-        file = partial.open("ab")
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists():
-            partial.unlink(missing_ok=True)
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), partial.stat()):
-                file.truncate(0)
-                return file
-        file.close()  # its last owner has failed, and removed it
+
+def _written(
+    images: Iterable[np.ndarray], shape: tuple[int, ...], folder: Path, path: Path
+) -> StoredImages:
+    """The images in a file that has a name of its own until it is whole."""
+    told = partial(_told, path.parent, math.prod(shape))
+    with told():
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        file = os.fdopen(descriptor, "wb")
+    try:
+        for image in _counted(images, shape[0]):
+            with told():
+                file.write(np.ascontiguousarray(image).data)
+        with told():
+            file.close()
+            # Opened before the rename: afterwards anybody may remove it.
+            if (written := _whole(Path(name), shape)) is None:
+                raise OSError(errno.EIO, "what was written is not there")
+            return written.renamed(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk is told already
+            file.close()
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _counted(images: Iterable[np.ndarray], num: int) -> Iterator[np.ndarray]:
