@@ -2,10 +2,14 @@
 
 import contextlib
 import io
+import os
 import re
+import shutil
 import struct
+import tracemalloc
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.classifiers import svm
 from ssl_vae.datasets import __main__ as command
-from ssl_vae.datasets import picture, stored, tfds
+from ssl_vae.datasets import npz, picture, stored, tfds
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
 from ssl_vae.plan import make_plan
@@ -235,6 +239,41 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.npy", header_of((60,)) + bytes(60))
     assert "does not hold what its header claims" in load_error(f"npz:{path}")
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_a_header_of_megabytes_is_refused_unread(tmp_path, name):
+    path, length = tmp_path / "blanks.npz", 64 << 20
+    long = b"\x93NUMPY\2\0" + struct.pack("<I", length) + bytes(length)
+    parts = {"images": header_of((60, 8, 8)) + IMAGES.tobytes()}
+    parts |= {"labels": header_of((60,)) + bytes(60)} | {name: long}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in parts.items():
+            archive.writestr(f"{member}.npy", content)
+    del long, parts, content
+    tracemalloc.start()
+    message = load_error(f"npz:{path}")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert message == (
+        f"{path}: {name} has a header of {length} bytes, more than the limit of 10000: "
+        "write it again"
+    )
+    assert peak < 4 << 20
+
+
+def test_an_archive_that_overstates_what_it_stores_is_refused(tmp_path, monkeypatch):
+    """Images that would be left in the file, and of which a part is not there."""
+    path = tmp_path / "short.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("labels.npy", header_of((6000,)) + bytes(3000) + b"1" * 3000)
+        archive.writestr("images.npy", header_of((6000, 8, 8)) + IMAGES.tobytes())
+        archive.getinfo("images.npy").file_size += 5940 * 64  # in the directory alone
+    monkeypatch.setattr(npz, "LARGE", 1000)
+    message = load_error(f"npz:{path}")
+    assert message == (
+        f"{path}: images does not hold what its header claims: write it again"
+    )
 
 
 def test_an_array_under_two_names_is_refused(tmp_path):

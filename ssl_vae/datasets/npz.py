@@ -9,11 +9,12 @@ import math
 import struct
 import zipfile
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
+from ssl_vae.datasets import npy
 from ssl_vae.datasets.dataset import (
+    MAX_BYTES,
     MAX_SIDE,
     Arrays,
     Dataset,
@@ -21,10 +22,8 @@ from ssl_vae.datasets.dataset import (
     unlabeled_value,
 )
 from ssl_vae.datasets.stored import LARGE, StoredImages
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
-MAX_BYTES = 4 << 30  # of an array that is read into memory
-_MAX_HEADER = 10_000  # bytes; NumPy's own limit
 _WANTED = (
     "wanted: images [N, H, W] or [N, H, W, C], labels [N] with -1 for unlabeled, "
     "and, to measure on, test_images and test_labels"
@@ -58,10 +57,12 @@ def read(path: Path) -> Dataset:
     except InputError:
         raise
     except (ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or in_a_line(error)
         raise InputError(f"{path} cannot be read ({reason}): check the file") from error
     except Exception as error:  # a damaged archive fails in too many ways to list
-        raise InputError(f"{path} is damaged ({error}): write it again") from error
+        raise InputError(
+            f"{path} is damaged ({in_a_line(error)}): write it again"
+        ) from error
     return _assembled(arrays, path, stored)
 
 
@@ -71,30 +72,14 @@ def _left_in_file(archive: zipfile.ZipFile, path: Path) -> StoredImages | None:
     member = members["images"]
     if member.file_size <= LARGE or member.compress_type != zipfile.ZIP_STORED:
         return None
-    with archive.open(member) as stream:
-        shape, in_columns, dtype = _header(stream)
-        before = stream.tell()
-    if in_columns or dtype != np.uint8:
+    header = npy.header(archive, member, f"{path}: images")
+    if not header.of_bytes:
         return None
     with path.open("rb") as file:  # its own header, then that of the array
         file.seek(member.header_offset)
         head = file.read(30)
-    before += 30 + sum(struct.unpack("<HH", head[26:30]))
-    return StoredImages(path, member.header_offset + before, (*shape, 1)[:4])
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether columns come first, and type of the array that follows."""
-    version = np.lib.format.read_magic(stream)
-    read_header: Any = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    header: tuple[tuple[int, ...], bool, np.dtype] = read_header(
-        stream, max_header_size=_MAX_HEADER
-    )
-    return header
+    before = 30 + sum(struct.unpack("<HH", head[26:30])) + header.num_bytes
+    return StoredImages(path, member.header_offset + before, (*header.shape, 1)[:4])
 
 
 def _headers(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, ...]]:
@@ -132,27 +117,28 @@ def _shape(
 ) -> tuple[int, ...]:
     """An array's shape from its header; the content stays packed."""
     name = member.filename.removesuffix(".npy")
-    with archive.open(member) as stream:
-        shape, in_columns, dtype = _header(stream)
-        size = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject:
-            raise InputError(
-                f"{path}: {name} holds Python objects, which are not read; save plain "
-                f"numbers or strings, such as {name}.astype(str)"
-            )
-        whole = min(shape, default=0) >= 0 and stream.tell() + size == member.file_size
-        plain = dtype == np.uint8 and not in_columns
-        stored = whole and plain and member.compress_type == zipfile.ZIP_STORED
-        if size > MAX_BYTES and not (stored and name == "images"):
-            raise InputError(
-                f"{path}: {name} claims {size} bytes, more than the limit of "
-                f"{MAX_BYTES >> 30} GiB that are read into memory; uint8 training "
-                "images written by numpy.savez, uncompressed, may be of any size"
-            )
-        if not whole:
-            raise InputError(
-                f"{path}: {name} does not hold what its header claims: write it again"
-            )
+    header = npy.header(archive, member, f"{path}: {name}")
+    shape, dtype = header.shape, header.dtype
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise InputError(
+            f"{path}: {name} holds Python objects, which are not read; save plain "
+            f"numbers or strings, such as {name}.astype(str)"
+        )
+    as_it_is = member.compress_type == zipfile.ZIP_STORED
+    whole = min(shape, default=0) >= 0 and header.num_bytes + size == member.file_size
+    whole &= not as_it_is or member.compress_size == member.file_size
+    stored = whole and as_it_is and header.of_bytes
+    if size > MAX_BYTES and not (stored and name == "images"):
+        raise InputError(
+            f"{path}: {name} claims {size} bytes, more than the limit of "
+            f"{MAX_BYTES >> 30} GiB that are read into memory; uint8 training "
+            "images written by numpy.savez, uncompressed, may be of any size"
+        )
+    if not whole:
+        raise InputError(
+            f"{path}: {name} does not hold what its header claims: write it again"
+        )
     (_check_images if name.endswith("images") else _check_labels)(
         f"{path}: {name}", shape, dtype
     )
