@@ -67,6 +67,8 @@ def test_takes_the_unpacked_of_two_files(tmp_path):
         (IMAGE_BYTES[:4] + bytes(12), "holds nothing", "again"),
         (IMAGE_BYTES[:4] + b"\xff" * 12, "limit of 4 GiB", "again"),
         (gzip.compress(IMAGE_BYTES), "packed", f"{IMAGES}.gz"),
+        (idx_bytes(np.zeros([2, 257, 4])), "of 257x4: more than 256", "make them smal"),
+        (idx_bytes(np.zeros([2, 4, 257])), "of 4x257: more than 256", "make them smal"),
     ],
     ids=fault_only,
 )

@@ -426,6 +426,55 @@ def test_gray_of_sixteen_bits_keeps_its_shades(tmp_path):
     np.testing.assert_array_equal(data.train_images[0, ..., 0], shades >> 8)
 
 
+def test_sixteen_bits_a_pixel_cost_no_eight_times_as_much(tmp_path):
+    save(tmp_path / "1.png", np.zeros([1000, 1000], np.uint16))
+    tracemalloc.start()
+    picture.read(tmp_path / "1.png", (64, 64), color=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("largest", "cores", "at_once"),
+    [
+        (28 * 28, 3, 3),
+        (28 * 28, 200, 200),
+        (picture.MAX_PIXELS, 200, 2),
+        (10**12, 3, 1),
+    ],
+)
+def test_fewer_large_images_are_unpacked_at_once(
+    largest, cores, at_once, tmp_path, monkeypatch
+):
+    save(tmp_path / "1.png", GRAY)
+    pools = []
+
+    def pool(num):
+        pools.append(num)
+        return ThreadPoolExecutor(num)
+
+    monkeypatch.setattr(picture, "ThreadPoolExecutor", pool)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    paths = [tmp_path / "1.png"]
+    (image,) = picture.read_all(paths, (8, 8), color=False, largest=largest)
+    np.testing.assert_array_equal(image[..., 0], GRAY)
+    assert pools == [at_once]
+
+
+def test_the_largest_image_of_a_folder_says_how_many_are_unpacked_at_once(
+    tmp_path, monkeypatch
+):
+    root, told = write_folder(tmp_path / "birds"), []
+    save(root / "a" / "large.png", np.zeros([30, 50], np.uint8))
+    read_all = picture.read_all
+    monkeypatch.setattr(
+        picture, "read_all", lambda *a, **k: told.append(k) or read_all(*a, **k)
+    )
+    datasets.load(f"folder:{root}")
+    assert {each["largest"] for each in told} == {30 * 50}
+
+
 def flat(root):
     save(root / "1.png", GRAY)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_vae.datasets import picture
-from ssl_vae.datasets.dataset import Dataset, assemble
+from ssl_vae.datasets.dataset import MAX_BYTES, Dataset, assemble, check_labels
 from ssl_vae.datasets.picture import Header
 from ssl_vae.datasets.stored import as_array, gathered
 from ssl_vae.errors import InputError
@@ -27,7 +27,6 @@ from ssl_vae.errors import InputError
 logger = logging.getLogger("ssl_vae")
 
 LARGEST_SIDE = 64
-MAX_BYTES = 4 << 30
 _MANY = 5_000  # images that are not read within a few seconds
 _UNLABELED = ("unlabeled", "unlabelled")
 _TEST = "test"
@@ -109,15 +108,19 @@ def read(listing: Listing, file: Path) -> Dataset:
             f"{size[0]}x{size[1]} pixels are more than the limit of "
             f"{MAX_BYTES >> 30} GiB; give fewer"
         )
-    pixels = partial(picture.read_all, size=size, color=color)
+    labels, where = np.array(listing.labels), str(listing.root / _TEST)
+    test_labels = np.array(listing.test_labels) if listing.test else None
+    check_labels(labels, test_labels, shape, where)  # before any image is decoded
+    largest = max(each.num_pixels for each in headers)
+    pixels = partial(picture.read_all, size=size, color=color, largest=largest)
     train = gathered(pixels(listing.train), (len(listing.train), *shape), file)
     test = as_array(pixels(listing.test), (len(listing.test), *shape))
     names = [path.relative_to(listing.root).as_posix() for path in listing.train]
     return assemble(
-        (train, np.array(listing.labels)),
-        (test, np.array(listing.test_labels)) if listing.test else None,
+        (train, labels),
+        None if test_labels is None else (test, test_labels),
         name="",
-        test_labels_from=str(listing.root / _TEST),
+        test_labels_from=where,
         sources=np.array(names),
         notes=tuple(_notes(headers, size, color=color)),
     )

@@ -171,33 +171,20 @@ def assemble(
       notes: see ``Dataset.notes``.
 
     Raises:
-      InputError: the labeled images are of one class or none, or a test label is of
-        no class.
+      InputError: see `check_labels`.
     """
+    test_values = test[1] if test else None
+    check_labels(train[1], test_values, train[0].shape[1:], test_labels_from)
     labeled = train[1] != unlabeled_value(train[1])
     values = np.unique(train[1][labeled])
-    if len(values) < 2:
-        fault = "no training image has a label"
-        if len(values):
-            which = "all" if labeled.all() else "all labeled"
-            fault = f"{which} training images have the label {values[0]}"
-        raise InputError(
-            f"{test_labels_from}: {fault}: a classifier needs two classes or more"
-        )
     # Classes by their place among the values: the order of the values is kept.
     codes = np.where(labeled, np.searchsorted(values, train[1]), -1).astype(np.int32)
     order = _canonical_order(train[0], codes)
     images, labels = train[0].take(order, axis=0), codes[order]
     if test:
-        test_images, test_labels = _test_part(test, values, test_labels_from)
+        test_images, test_labels = _test_part(test, values)
     else:
         judges = np.flatnonzero(labels >= 0)
-        if len(judges) * math.prod(images.shape[1:]) > MAX_BYTES:
-            raise InputError(
-                f"{test_labels_from}: without test images the labeled ones are read "
-                f"into memory, and these {len(judges)} are more than the "
-                f"limit of {MAX_BYTES >> 30} GiB; give test images"
-            )
         test_images, test_labels = np.asarray(images[judges]), labels[judges]
     names = tuple(class_names[value] for value in values) if class_names else ()
     return Dataset(
@@ -214,22 +201,54 @@ def assemble(
     )
 
 
+def check_labels(
+    labels: np.ndarray,
+    test_labels: np.ndarray | None,
+    image_shape: tuple[int, ...],
+    where: str,
+) -> None:
+    """Refuses labels of which no data set can be made; no image is needed to say so.
+
+    Args:
+      labels: of the training images, see `assemble`.
+      test_labels: None for a set without test images.
+      image_shape: (height, width, channels).
+      where: file or folder that the message names.
+
+    Raises:
+      InputError: the labeled images are of one class or none, a test label is of no
+        class, or the labeled images have to be the test images and are too many.
+    """
+    labeled = labels != unlabeled_value(labels)
+    values = np.unique(labels[labeled])
+    if len(values) < 2:
+        fault = "no training image has a label"
+        if len(values):
+            which = "all" if labeled.all() else "all labeled"
+            fault = f"{which} training images have the label {values[0]}"
+        raise InputError(f"{where}: {fault}: a classifier needs two classes or more")
+    if test_labels is None:
+        if (num := np.count_nonzero(labeled)) * math.prod(image_shape) > MAX_BYTES:
+            raise InputError(
+                f"{where}: without test images the labeled ones are read into memory, "
+                f"and these {num} are more than the limit of {MAX_BYTES >> 30} GiB; "
+                "give test images"
+            )
+    elif (unseen := np.setdiff1d(test_labels, values)).size:
+        raise InputError(
+            f"{where} has the label {unseen[0]}, which no training image has: check "
+            "that the train and test files belong together"
+        )
+
+
 def unlabeled_value(labels: np.ndarray) -> str | int:
     """What stands for no label among integers, and among strings."""
     return "" if labels.dtype.kind == "U" else -1
 
 
-def _test_part(
-    test: Arrays, values: np.ndarray, labels_from: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _test_part(test: Arrays, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Test images in canonical order, and their classes, int32 [M]."""
     images, labels = test
-    unseen = np.setdiff1d(labels, values)
-    if unseen.size:
-        raise InputError(
-            f"{labels_from} has the label {unseen[0]}, which no training image "
-            "has: check that the train and test files belong together"
-        )
     codes = np.searchsorted(values, labels).astype(np.int32)
     order = _canonical_order(images, codes)
     return np.asarray(images[order]), codes[order]

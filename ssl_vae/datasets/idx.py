@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_vae.datasets.dataset import MAX_BYTES, MAX_SIDE
 from ssl_vae.errors import InputError
 
 FILE_NAMES = (
@@ -21,7 +22,6 @@ FILE_NAMES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-MAX_BYTES = 4 << 30
 _CHUNK = 1 << 22
 _UBYTE = 8
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
@@ -189,6 +189,12 @@ def _shape(header: bytes, path: Path, num_dims: int) -> tuple[int, ...]:
         raise InputError(
             f"{path} claims {math.prod(shape)} bytes, more than the limit of "
             f"{MAX_BYTES >> 30} GiB: {_AGAIN}"
+        )
+    if max(shape[1:], default=0) > MAX_SIDE:
+        raise InputError(
+            f"{path} has images of {shape[1]}x{shape[2]}: more than {MAX_SIDE} pixels "
+            "a side are too many for fully connected networks; make them smaller, 28 "
+            "to 64"
         )
     return shape
 

@@ -14,7 +14,8 @@ from ssl_vae.errors import InputError, in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 64_000_000  # of one file; a camera's have up to 50 million
-_FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG")  # Pillow knows others, and starts Ghostscript for one
+_PIXELS_AT_ONCE = 2 * MAX_PIXELS  # of the files being unpacked: up to a gigabyte
 _GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 _ORIENTATION = 0x0112  # Exif's tag; from 5 on, width and height change places
 
@@ -32,6 +33,11 @@ class Header(NamedTuple):
     color: bool
     transparent: bool
 
+    @property
+    def num_pixels(self) -> int:
+        """How many there are."""
+        return self.size[0] * self.size[1]
+
 
 def header(path: Path) -> Header:
     """The header of a file, whose image stays packed.
@@ -43,7 +49,7 @@ def header(path: Path) -> Header:
         with warnings.catch_warnings():
             # Our own limit is lower than the one that Pillow warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 size, mode = image.size, image.mode
                 transparent = image.has_transparency_data
                 # A PNG file is unpacked to look for Exif, and hardly ever has it.
@@ -53,24 +59,32 @@ def header(path: Path) -> Header:
         raise InputError(f"{path} is too large: {error}") from error
     except Exception as error:  # a damaged file fails in too many ways to list
         raise _unreadable(path, error) from error
-    if size[0] * size[1] > MAX_PIXELS:
+    upright = (size[1], size[0]) if turned else size
+    found = Header(upright, mode not in _GRAY, transparent)
+    if found.num_pixels > MAX_PIXELS:
         raise InputError(
             f"{path} is too large: {size[0]}x{size[1]} pixels, and the limit is "
             f"{MAX_PIXELS // 1_000_000} million"
         )
-    upright = (size[1], size[0]) if turned else size
-    return Header(upright, mode not in _GRAY, transparent)
+    return found
 
 
 def read_all(
-    paths: Sequence[Path], size: tuple[int, int], *, color: bool
+    paths: Sequence[Path], size: tuple[int, int], *, color: bool, largest: int
 ) -> Iterator[np.ndarray]:
     """The pixels of files, uint8 [height, width, 3 or 1] each, in their order.
+
+    Args:
+      paths: files whose headers have been checked.
+      size: see `read`.
+      color: see `read`.
+      largest: how many pixels the largest of the files has, before it is made smaller.
 
     Raises:
       InputError: naming the file that cannot be read.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow unpacks without the GIL
+    at_once = max(1, min(_num_cores(), _PIXELS_AT_ONCE // largest))
+    with ThreadPoolExecutor(at_once) as pool:  # Pillow unpacks without the GIL
         for part in _parts(paths):
             yield from pool.map(lambda path: read(path, size, color=color), part)
 
@@ -87,7 +101,7 @@ def read(path: Path, size: tuple[int, int], *, color: bool) -> np.ndarray:
       InputError: the file is damaged.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             # A large JPEG is unpacked at a fraction of its size, twice this or more.
             opened.draft(None, (2 * max(size), 2 * max(size)))
             image = _eight_bits(opened)
@@ -103,6 +117,13 @@ def read(path: Path, size: tuple[int, int], *, color: bool) -> np.ndarray:
         raise _unreadable(path, error) from error
 
 
+def _num_cores() -> int:
+    """Those that this process may use; not every system can say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _parts(paths: Sequence[Path], length: int = 256) -> Iterable[Sequence[Path]]:
     """A few files at a time: a map over all would hold all pixels twice."""
     return (paths[i : i + length] for i in range(0, len(paths), length))
@@ -112,7 +133,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Gray of 16 bits as gray of 8, which Pillow would cut off at 255."""
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:
