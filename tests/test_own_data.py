@@ -593,7 +593,7 @@ def test_a_folder_that_is_none_is_told(tmp_path):
     assert "leave --data_dir out" in load_error(f"folder:{tmp_path}", tmp_path)
 
 
-def write_tfds(folder, name="little_birds", split="train", shape=(8, 8, 3)):
+def write_tfds(folder, name="little_birds", split="train", shape=(8, 8, 3), **features):
     """Prepares a TFDS set without TensorFlow, whose images are of PIL."""
     import tensorflow_datasets as stock
 
@@ -606,8 +606,9 @@ def write_tfds(folder, name="little_birds", split="train", shape=(8, 8, 3)):
         def _info(self):
             label = stock.features.ClassLabel(names=["owl", "crow", "wren", "jay"])
             image = stock.features.Image(shape=shape)
-            features = stock.features.FeaturesDict({"image": image, "label": label})
-            return stock.core.DatasetInfo(builder=self, features=features)
+            both = {"image": image, "label": label} | features
+            given = stock.features.FeaturesDict(both)
+            return stock.core.DatasetInfo(builder=self, features=given)
 
         def _split_generators(self, dl_manager):
             return {split: self._generate_examples()}
@@ -615,6 +616,8 @@ def write_tfds(folder, name="little_birds", split="train", shape=(8, 8, 3)):
         def _generate_examples(self):
             for number, (image, k) in enumerate(zip(*blobs(24, seed=0), strict=True)):
                 color = Image.fromarray(image).convert("RGB")
+                if "image" in features:
+                    color = np.asarray(color, features["image"].np_dtype)
                 yield number, {"image": color, "label": int(k)}
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -631,6 +634,9 @@ def tfds_dir(tmp_path_factory):
         write_tfds(folder)
         write_tfds(folder, "other_split", split="validation")
         write_tfds(folder, "many_sizes", shape=(None, None, 3))
+        write_tfds(folder, "numbers", label=stock.features.Scalar(np.int64))
+        tensor = stock.features.Tensor(shape=(8, 8, 3), dtype=np.uint8)
+        write_tfds(folder, "tensors", image=tensor)
     return folder
 
 
@@ -662,11 +668,25 @@ def test_a_large_tfds_set_is_the_one_that_it_would_be_in_memory(
     [
         ("other_split", "and the splits validation: image, label and train are needed"),
         ("many_sizes", "(None, None, 3): images of one size are needed, at most 256"),
+        ("numbers", "the label Scalar(shape=(), dtype=int64): an Image of uint8 and"),
+        ("tensors", "the image Tensor(shape=(8, 8, 3), dtype=uint8) and the label"),
+        ("little_birds:2.0.0", "--dataset=tfds:little_birds:2.0.0: not prepared in"),
         ("cifar10", "pip install tensorflow, or prepare it on another machine and"),
     ],
 )
 def test_a_tfds_set_that_will_not_do_is_told_in_one_line(tfds_dir, name, says):
     assert says in load_error(f"tfds:{name}", tfds_dir)
+
+
+def test_images_of_sixteen_bits_are_refused(tfds_dir, tmp_path):
+    """They would all be white: nothing here scales them."""
+    shutil.copytree(tfds_dir / "little_birds", tmp_path / "little_birds")
+    path = tmp_path / "little_birds/1.0.0/features.json"
+    assert path.read_text().count('"uint8"') == 1
+    path.write_text(path.read_text().replace('"uint8"', '"uint16"'))
+    message = load_error("tfds:little_birds", tmp_path)
+    assert "the image Image(shape=(8, 8, 3), dtype=uint16) and the label" in message
+    assert "an Image of uint8 and a ClassLabel are needed" in message
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from ssl_vae import datasets
 from ssl_vae.datasets import idx, known, network, sources, tfds
@@ -215,6 +217,16 @@ def test_the_newest_version_is_taken(tmp_path):
     assert tfds.find("mnist", tmp_path) == tmp_path / "mnist/10.0.0"
 
 
+def test_a_version_that_is_asked_for_is_taken_or_none(tmp_path):
+    for version in ("3.0.1", "10.0.0", "9.0.0"):
+        path = tmp_path / "mnist" / version / "dataset_info.json"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert tfds.find("mnist:9.0.0", tmp_path) == tmp_path / "mnist/9.0.0"
+    assert tfds.find("mnist:3.0.1", tmp_path / "mnist") == tmp_path / "mnist/3.0.1"
+    assert tfds.find("mnist:3.0.0", tmp_path) is None
+
+
 def test_records_of_tensorflow_are_read(tree, files, tmp_path):
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -350,3 +362,33 @@ def test_a_tree_that_bears_a_known_name_must_hold_its_content(tree, monkeypatch)
     monkeypatch.setattr(known, "CANONICAL_SHA256", {"fashion_mnist": "0" * 64})
     with pytest.raises(InputError, match="does not hold fashion_mnist: the digest"):
         datasets.load(data_dir=tree)
+
+
+def test_such_a_tree_may_be_given_another_name_and_not_that_one(
+    tree, tmp_path, monkeypatch
+):
+    """Whatever the cache has of it by then."""
+    monkeypatch.setattr(known, "CANONICAL_SHA256", {"fashion_mnist": "0" * 64})
+    version = copy_of(tree, tmp_path / "tree")
+    for name in ("fashion_mnist", "mine", "fashion_mnist"):
+        folder = version.parent.rename(tmp_path / "tree" / name)
+        version = folder / version.name
+        if name == "mine":
+            assert datasets.load(data_dir=folder).name == "mine"
+        else:
+            with pytest.raises(InputError, match="does not hold fashion_mnist"):
+                datasets.load(data_dir=folder)
+
+
+def test_only_png_and_jpeg_records_are_opened():
+    """Pillow would give an EPS file to Ghostscript."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "EPS")
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    feature["image"].bytes_list.value.append(stream.getvalue())
+    feature["label"].int64_list.value.append(0)
+    with pytest.raises(UnidentifiedImageError):
+        tfds._decode(example.SerializeToString(), (8, 8, 3))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_vae.datasets.dataset import Dataset, Images
 from ssl_vae.datasets.stored import StoredImages
+from ssl_vae.errors import InputError
 
 _FORMAT = "3"  # raise it when the canonical order or the entry's layout changes
 _ARRAYS = (
@@ -23,9 +24,18 @@ _ARRAYS = (
 
 
 def cache_dir() -> Path:
-    """The folder that this package may fill and anybody may delete at any time."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ssl_vae"
+    """The folder that this package may fill and anybody may delete at any time.
+
+    Raises:
+      InputError: it would be in the user's home, and there is none.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise InputError(
+            "no home folder is known for a cache: set XDG_CACHE_HOME to a folder"
+        ) from None
+    return Path(base) / "ssl_vae"
 
 
 def key_of(paths: Iterable[Path], root: Path | None = None) -> str:
@@ -106,6 +116,12 @@ def put(key: str, dataset: Dataset) -> None:
 def images_file(key: str) -> Path:
     """Where the training images of a key lie that are too large for memory."""
     return cache_dir() / f"{key}.images"
+
+
+def drop_images(key: str) -> None:
+    """Removes that file if it is there; who has it open may go on reading it."""
+    with contextlib.suppress(OSError):
+        images_file(key).unlink()
 
 
 def _images(entry: Any, key: str) -> Images:

@@ -1,6 +1,5 @@
 """The places that are searched for a data set, in order."""
 
-import contextlib
 import difflib
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from ssl_vae.datasets import cache, class_folders, digits, idx, known, npz, tfds
 from ssl_vae.datasets.dataset import Dataset, assemble
-from ssl_vae.errors import InputError
+from ssl_vae.errors import InputError, in_a_line
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -24,8 +23,9 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
     Args:
       name: "fashion_mnist", "mnist" or "kmnist"; with ``data_dir`` it says which set to
         take from a TFDS folder, and IDX files say themselves what they are. Or
-        "tfds:NAME" for any image classification set of TFDS; or, without ``data_dir``,
-        "digits", "npz:FILE" or "folder:DIR", see ``npz`` and ``class_folders``.
+        "tfds:NAME" or "tfds:NAME:VERSION" for any image classification set of TFDS; or,
+        without ``data_dir``, "digits", "npz:FILE" or "folder:DIR", see ``npz`` and
+        ``class_folders``.
       data_dir: folder with the four IDX files of any MNIST-shaped data set, or with
         prepared TFDS data sets.
 
@@ -39,19 +39,32 @@ def load(name: str = "fashion_mnist", data_dir: str | Path | None = None) -> Dat
         if kind == "digits":
             return digits.load()
         if kind == "npz":
-            return _from_npz(Path(where).expanduser())
+            return _from_npz(_expanded(where, "--dataset=npz:"))
         if kind == "tfds":
             return _from_any_tfds(where, data_dir)
         if kind == "folder":
-            return _from_images(Path(where).expanduser())
+            return _from_images(_expanded(where, "--dataset=folder:"))
         if data_dir is not None:
-            return _from_folder(name, Path(data_dir).expanduser())
+            return _from_folder(name, _expanded(data_dir, "--data_dir="))
         return _from_machine(name)
     except OSError as error:
+        fault = in_a_line(error)
+        if error.filename:
+            fault = f"{error.filename} cannot be read ({error.strerror})"
+        flag = f"--dataset={kind}:" if kind in ("npz", "folder") else "--data_dir="
         raise InputError(
-            f"{error.filename} cannot be read ({error.strerror}): check its "
-            "permissions, or give another folder as --data_dir"
+            f"{fault}: check its permissions, or give another place as {flag}"
         ) from error
+
+
+def _expanded(path: str | Path, flag: str) -> Path:
+    """The path with somebody's home in place of ~."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{flag}{path}: nobody's home is known by that name; give the whole path"
+        ) from None
 
 
 def _refuse_data_dir(name: str, data_dir: str | Path | None) -> None:
@@ -123,7 +136,7 @@ def _from_machine(name: str) -> Dataset:
 
 
 def _from_any_tfds(name: str, data_dir: str | Path | None) -> Dataset:
-    folder = Path(data_dir).expanduser() if data_dir else _tfds_dir()
+    folder = _expanded(data_dir, "--data_dir=") if data_dir else _tfds_dir()
     if prepared := tfds.find(name, folder):
         return _from_tfds(prepared)
     make = tfds.prepare if name in known.DOWNLOADABLE else tfds.prepare_any
@@ -131,8 +144,8 @@ def _from_any_tfds(name: str, data_dir: str | Path | None) -> Dataset:
 
 
 def _tfds_dir() -> Path:
-    folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    return folder.expanduser()
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return _expanded(folder, "TFDS_DATA_DIR=")
 
 
 def _from_idx(folder: Path, kind: str) -> Dataset:
@@ -156,16 +169,18 @@ def _from_idx(folder: Path, kind: str) -> Dataset:
 def _from_tfds(folder: Path) -> Dataset:
     def decode(images: Path) -> Dataset:
         train, test, names = tfds.read(folder, images)
-        name = _as_name(folder.parent)
-        return assemble(
-            train, test, name=name, test_labels_from=where, class_names=names
+        return checked(
+            assemble(train, test, name="", test_labels_from=where, class_names=names)
         )
 
-    where = f"TFDS in {folder.parent.parent}"
+    def checked(dataset: Dataset) -> Dataset:
+        known.check_content(name, dataset.sha256, folder)
+        return dataset
+
+    name, where = _as_name(folder.parent), f"TFDS in {folder.parent.parent}"
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    dataset = _cached(files, decode)
-    known.check_content(dataset.name, dataset.sha256, folder)
-    return dataset.described(source=where)
+    # Checked again: it may be in the cache since the folder had another name.
+    return checked(_cached(files, decode)).described(name=name, source=where)
 
 
 def _cached(
@@ -174,9 +189,12 @@ def _cached(
     """From the cache, or decoded: `decode(file for large images)`."""
     key = cache.key_of(paths, root)
     if (dataset := cache.get(key)) is None:
-        with contextlib.suppress(OSError):
-            cache.images_file(key).unlink()  # no good, and its room is needed
-        dataset = decode(cache.images_file(key))
+        cache.drop_images(key)  # no good, and their room is needed
+        try:
+            dataset = decode(cache.images_file(key))
+        except BaseException:
+            cache.drop_images(key)
+            raise
         cache.put(key, dataset)
     return dataset
 

@@ -13,6 +13,7 @@ import re
 import struct
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from PIL import Image
 
 from ssl_vae.datasets import idx, network, stored
 from ssl_vae.datasets.dataset import MAX_SIDE, Arrays, Images
+from ssl_vae.datasets.picture import FORMATS
 from ssl_vae.errors import InputError, in_a_line
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -35,11 +37,13 @@ def find(name: str, folder: Path) -> Path | None:
     """Version folder of the newest prepared data set, None where there is none.
 
     Args:
-      name: the data set.
+      name: the data set; with ":VERSION" no other version will do.
       folder: a TFDS folder, or the data set's own folder within one.
     """
+    name, _, version = name.partition(":")
     versions = _versions(folder / name) or _versions(folder)
-    return versions[-1] if versions else None
+    fitting = [path for path in versions if version in ("", path.name)]
+    return fitting[-1] if fitting else None
 
 
 def prepared_names(folder: Path) -> list[str]:
@@ -94,7 +98,7 @@ def read(folder: Path, file: Path) -> Content:
     try:
         with _quiet() as tfds:
             info = tfds.builder_from_directory(folder).info
-            _check_kind(info, folder)
+            _check_kind(tfds.features, info, folder)
             test = None
             if "test" in info.splits:
                 test = _read_split(info, "test", stored.as_array)
@@ -134,7 +138,7 @@ def prepare_any(name: str, tfds_dir: Path) -> Path:
         ) from error
 
 
-def _check_kind(info: Any, folder: Path) -> None:
+def _check_kind(kinds: Any, info: Any, folder: Path) -> None:
     """Refuses what is no set of images of one size, with a class each."""
     features, where = info.features, f"the TFDS data set in {folder}"
     if not {"image", "label"} <= set(features) or "train" not in info.splits:
@@ -142,7 +146,18 @@ def _check_kind(info: Any, folder: Path) -> None:
             f"{where} has the features {', '.join(features)} and the splits "
             f"{', '.join(info.splits)}: image, label and train are needed"
         )
-    shape = features["image"].shape
+    image, label = features["image"], features["label"]
+    if not (
+        isinstance(image, kinds.Image)
+        and image.np_dtype == np.uint8
+        and isinstance(label, kinds.ClassLabel)
+    ):
+        given = textwrap.shorten(f"{image!r} and the label {label!r}", 200)
+        raise InputError(
+            f"{where} has the image {given}: an Image of uint8 and a ClassLabel are "
+            "needed; write the images to folders, and give --dataset=folder:DIR"
+        )
+    shape = image.shape
     if None in shape or shape[-1] not in _MODES or max(shape[:2]) > MAX_SIDE:
         raise InputError(
             f"{where} has images of the shape {shape}: images of one size are needed, "
@@ -292,7 +307,8 @@ def _decode(record: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, int
     from tensorflow_datasets.proto import tf_example_pb2
 
     feature = tf_example_pb2.Example.FromString(record).features.feature
-    with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
+    packed = io.BytesIO(feature["image"].bytes_list.value[0])
+    with Image.open(packed, formats=FORMATS) as image:
         if image.size != (shape[1], shape[0]):
             raise ValueError(f"an image of {image.size[0]}x{image.size[1]} pixels")
         pixels = np.asarray(image.convert(_MODES[shape[2]]))
