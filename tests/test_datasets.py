@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ssl_vae import datasets
+from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import __main__ as command
 from ssl_vae.datasets import cache, idx, known, sources
 from ssl_vae.errors import InputError
@@ -183,6 +184,60 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     assert "check its permissions" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "data_dir", "says"),
+    [
+        ("mnist", "~nobody-x/y", "--data_dir=~nobody-x/y: nobody's home is known"),
+        ("tfds:mnist", "~nobody-x", "--data_dir=~nobody-x: nobody's home is known"),
+        ("folder:~nobody-x/y", None, "--dataset=folder:~nobody-x/y: nobody's home"),
+        ("npz:~nobody-x/y", None, "--dataset=npz:~nobody-x/y: nobody's home is known"),
+        ("mnist", None, "TFDS_DATA_DIR=~nobody-x: nobody's home is known"),
+    ],
+)
+def test_a_home_that_nobody_has_is_told_with_the_flag(
+    name, data_dir, says, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", "~nobody-x")
+    with pytest.raises(InputError) as caught:
+        datasets.load(name, data_dir)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    folder = write_set(tmp_path / "set", make_set())
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert "for a cache: set XDG_CACHE_HOME to a folder" in load_error(folder)
+    keep_compiled()  # is none of its business
+
+
+@pytest.mark.parametrize(
+    ("name", "data_dir", "flag"),
+    [
+        (f"npz:{'x' * 300}", None, "--dataset=npz:"),
+        (f"folder:{'x' * 300}", None, "--dataset=folder:"),
+        ("mnist", "x" * 300, "--data_dir="),
+    ],
+)
+def test_a_name_that_is_too_long_is_told_with_its_flag(name, data_dir, flag):
+    with pytest.raises(InputError) as caught:
+        datasets.load(name, data_dir)
+    assert f"{'x' * 300} cannot be read (File name too long)" in str(caught.value)
+    assert str(caught.value).endswith(f"give another place as {flag}")
+
+
+def test_a_fault_of_no_file_says_what_it_is(tmp_path, monkeypatch):
+    def fail(paths, root):
+        raise OSError("the disk is on fire")
+
+    monkeypatch.setattr(cache, "key_of", fail)
+    message = load_error(write_set(tmp_path / "set", make_set()))
+    assert message.startswith("the disk is on fire: check")
+
+
 def test_bad_files_are_not_cached(tmp_path):
     folder = write_set(tmp_path / "set", make_set() | {TEST_LABELS: np.arange(12)})
     assert load_error(folder) == load_error(folder)
@@ -274,13 +329,13 @@ def test_a_damaged_cache_entry_is_made_again(tmp_path, damage):
 
 def test_an_entry_of_other_content_is_not_believed(tmp_path):
     dataset = datasets.load(data_dir=write_set(tmp_path / "set", make_set()))
-    np.savez(
-        cache.cache_dir() / "key.npz",
-        name="set",
-        class_names=np.array(dataset.class_names),
-        sha256="0" * 64,
-        **{name: getattr(dataset, name) for name in ARRAYS},
-    )
+    path = cache.cache_dir() / "key.npz"
+    cache.put("key", dataset)
+    with np.load(path) as entry:
+        content = dict(entry)
+    np.savez(path, **content)
+    assert_same_arrays(cache.get("key"), dataset)
+    np.savez(path, **content | {"sha256": np.array("0" * 64)})
     assert cache.get("key") is None
 
 
@@ -365,6 +420,23 @@ def test_the_command_reports_bad_input(capsys):
     assert err.count("\n") == 1
     assert command.main(["emnist", "--quiet"]) == 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_says_names_that_are_no_utf_8_as_they_are(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    np.savez(
+        folder / "set.npz",
+        images=np.zeros([4, 5, 4], np.uint8),
+        labels=np.arange(4) % 2,
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "ssl_vae.datasets", f"npz:{folder}/set.npz"],
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+    )
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert said.stdout.endswith(b"/caf\xe9/set.npz\n")
 
 
 def test_the_command_answers_a_mistyped_argument_in_one_line(capsys):

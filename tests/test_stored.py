@@ -60,8 +60,9 @@ def test_shape_and_size_are_those_of_the_chosen_rows(stored):
 def test_a_file_that_was_cut_short_meanwhile_is_an_error_of_the_file(stored, tmp_path):
     _, images = stored
     (tmp_path / "images").write_bytes(b"head")
-    with pytest.raises(OSError, match="has become shorter"):
+    with pytest.raises(OSError, match="has become shorter") as caught:
         images[:]
+    assert caught.value.filename == str(tmp_path / "images")
 
 
 @pytest.mark.parametrize("part", ["test", "validation", "crossed"])
@@ -326,6 +327,36 @@ def test_labeled_images_that_are_too_many_to_be_test_images_are_refused(
         npz.read(tmp_path / "set.npz")
     monkeypatch.setattr(dataset, "MAX_BYTES", images.nbytes)
     assert len(npz.read(tmp_path / "set.npz").test_images) == 60
+
+
+def test_a_folder_of_too_many_labeled_images_is_refused_before_any_is_read(
+    folder, tmp_path, monkeypatch
+):
+    shutil.rmtree(tmp_path / "set" / "test")
+    monkeypatch.setattr(dataset, "MAX_BYTES", 100)
+    monkeypatch.setattr(picture, "read", None)
+    with pytest.raises(InputError, match="these 24 are more than .* give test images"):
+        datasets.load(folder)
+
+
+def test_a_test_class_of_no_training_image_is_refused_before_any_is_read(
+    folder, tmp_path, monkeypatch
+):
+    (tmp_path / "set/test/0").rename(tmp_path / "set/test/owl")
+    monkeypatch.setattr(picture, "read", None)
+    with pytest.raises(InputError, match="has the label owl, which no training image"):
+        datasets.load(folder)
+
+
+def test_images_of_a_set_that_is_refused_are_not_kept(folder, tmp_path, monkeypatch):
+    """A test image is damaged, which shows when the others are decoded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(stored_images, "LARGE", 1000)
+    damaged = tmp_path / "set/test/3/7.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"7\.png cannot be read"):
+        datasets.load(folder)
+    assert not list((tmp_path / "file" / "ssl_vae").iterdir())
 
 
 def test_too_many_test_images_are_refused_before_any_is_read(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """Command that gets a data set ready and says what it found."""
 
 import argparse
+import io
 import sys
 
 from ssl_vae.datasets import Dataset, load
@@ -18,6 +19,8 @@ Reads a data set, fetches it if need be, and says what was found.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 with what the data set is on stdout, 2 without data."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
     quiet = False
     try:
         args = _parse(argv)
@@ -39,7 +42,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="?",
         metavar="DATA",
         default="fashion_mnist",
-        help="as --dataset of ssl_vae.main (default: fashion_mnist)",
+        help="as --dataset of ssl_vae.main, on this machine (default: fashion_mnist)",
     )
     parser.add_argument("--quiet", action="store_true", help="no error message")
     return parser.parse_args(argv)
