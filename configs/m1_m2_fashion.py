@@ -5,8 +5,8 @@ Fashion-MNIST, test accuracy %, inductive, mean and sd over 3 label splits:
 68.94 (3.29) / 80.23 (0.60) / 81.20 (0.40) / 83.98 (0.13) at 100 / 600 / 1000 / 3000
 labels. 26 of 50 units of z1 kept; test ELBO -253.1, log-likelihood -247.9 nats (100
 importance samples) on gray pixels. 33 minutes on 2 CPU cores that had other work too.
-The KL weight of M1 and alpha were chosen on validation images, with one label split; the
-README has a table of three.
+The KL weight of M1 and alpha were chosen on validation images, with one label split;
+the README has a table of three.
 """
 
 from ml_collections import ConfigDict

@@ -15,7 +15,7 @@ import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 
 from ssl_vae import evaluate, fitting
-from ssl_vae.classifiers import confidence, svm
+from ssl_vae.classifiers import confidence
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, vertices_among
 from ssl_vae.classifiers.smoothed import SmoothedSVM
@@ -84,14 +84,25 @@ def _fit_svm(
     found = train_m1(x, settings.m1, settings.schedule, key)
     known = labels >= 0
     of_labeled = features(found, x[known]), labels[known]
-    classifier = svm.fit_svm(*of_labeled, C=settings.C, standardize=False)
-    temperature = confidence.temperature_of(classifier, *of_labeled)
-    return found | {"classifier": classifier, "temperature": temperature}
+    classifier = CalibratedSVM.fitted(*of_labeled, C=settings.C, standardize=False)
+    return found | _parts(classifier)
+
+
+def _parts(svm: CalibratedSVM) -> Found:
+    return {
+        "classifier": svm.pipeline,
+        "temperature": svm.temperature,
+        "bias": svm.bias,
+    }
+
+
+def _svm(found: Found) -> CalibratedSVM:
+    bias = found.get("bias", np.zeros(1))  # of before: none without alignment
+    return CalibratedSVM(found["classifier"], found["temperature"], bias)
 
 
 def _svm_scores(found: Found, x: np.ndarray) -> np.ndarray:
-    scores = confidence.class_scores(found["classifier"], features(found, x))
-    return scores / found["temperature"]
+    return _svm(found).log_probs(features(found, x))
 
 
 def _fit_graph(
@@ -104,7 +115,7 @@ def _fit_graph(
     found["num_neighbors"] = min(NUM_NEIGHBORS, len(vertices) - 1)
     neighbors = _neighbors(found)
     classifier = SmoothedSVM.fitted(
-        _teacher(found),
+        _svm(found),
         neighbors,
         neighbors.graph(),
         np.exp(guesses[vertices]),
@@ -118,8 +129,9 @@ def _neighbors(found: Found) -> Neighbors:
 
 
 def _graph_scores(found: Found, x: np.ndarray) -> np.ndarray:
-    teacher, neighbors = _teacher(found), _neighbors(found)
-    classifier = SmoothedSVM(teacher, neighbors, found["values"], found["strength"])
+    classifier = SmoothedSVM(
+        _svm(found), _neighbors(found), found["values"], found["strength"]
+    )
     return classifier.log_probs(features(found, x))
 
 
@@ -151,17 +163,12 @@ def _fit_teacher(
     """
     found = _fit_svm(x, labels, settings, key)
     of_all, counts = features(found, x), np.bincount(labels[labels >= 0])
-    unaligned = _teacher(found | {"bias": np.zeros(len(counts))})
-    teacher, guesses = unaligned.aligned(of_all, counts / counts.sum())
-    return found | {"bias": teacher.bias}, of_all, guesses
-
-
-def _teacher(found: Found) -> CalibratedSVM:
-    return CalibratedSVM(found["classifier"], found["temperature"], found["bias"])
+    teacher, guesses = _svm(found).aligned(of_all, counts / counts.sum())
+    return found | _parts(teacher), of_all, guesses
 
 
 def _best_scores(found: Found, x: np.ndarray) -> np.ndarray:
-    teacher = _teacher(found).log_probs(features(found, x))
+    teacher = _svm(found).log_probs(features(found, x))
     model = fitting.student(**found["student"])
     logits = fitting.map_rows(model.class_logits, found["student_params"], x)
     return confidence.together(teacher, logits)
