@@ -378,7 +378,7 @@ def test_what_is_done_to_images_is_told_in_a_line_each(tmp_path):
     resized, gray, alpha, skipped = data.notes
     assert resized == (
         "1 of 63 images resized to 8x8: the most common of 2 sizes, and at most 64 "
-        "pixels a side"
+        "pixels a side; those of another ratio of the sides are stretched"
     )
     assert gray.startswith("61 gray images among color ones")
     assert alpha.startswith("1 images with an alpha channel")
@@ -386,6 +386,21 @@ def test_what_is_done_to_images_is_told_in_a_line_each(tmp_path):
     assert data.image_shape == (8, 8, 3)
     white = data.train_images[data.train_sources.tolist().index("a/clear.png")]
     assert (white == 255).all()
+
+
+def test_images_that_all_differ_in_size_get_the_median_and_not_the_smallest(tmp_path):
+    for k in range(24):  # from 10x20 to 33x43
+        pixels = np.zeros([10 + k, 20 + k], np.uint8)
+        save(tmp_path / "crops" / "ab"[k % 2] / f"{k}.png", pixels)
+    data = datasets.load(f"folder:{tmp_path / 'crops'}")
+    assert data.image_shape == (21, 31, 1)
+    (note,) = data.notes
+    assert note.startswith("23 of 24 images resized to 31x21: the median of 24 sizes")
+    for k in range(3):  # now three of 27 are of one size
+        save(tmp_path / "crops" / "a" / f"more{k}.png", np.zeros([12, 12], np.uint8))
+    data = datasets.load(f"folder:{tmp_path / 'crops'}")
+    assert data.image_shape == (12, 12, 1)
+    assert "the most common of 25 sizes" in data.notes[0]
 
 
 @pytest.mark.parametrize(

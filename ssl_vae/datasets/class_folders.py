@@ -4,13 +4,15 @@
     DIR/unlabeled/*.png   the others, if there are any
     DIR/test/<class>/     images to measure on, if there are any
 
-Images of differing size are all given the most common one, and none is left with a side
-of more than LARGEST_SIDE pixels: the networks are fully connected. Where one image has
-color, all have. Each of these is told in a note.
+Images of differing size are all given the most common one, or the median where hardly
+two are alike, and none is left with a side of more than LARGEST_SIDE pixels: the
+networks are fully connected. Where one image has color, all have. Each of these is told
+in a note.
 """
 
 import logging
 import math
+import statistics
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -129,12 +131,21 @@ def read(listing: Listing, file: Path) -> Dataset:
 def common_size(headers: list[Header]) -> tuple[int, int]:
     """Width and height for all: the most common, at most LARGEST_SIDE a side.
 
-    Of sizes that are equally common, the smaller one.
+    Where hardly any two images are of one size, the median of each.
     """
-    counts = Counter(header.size for header in headers)
-    width, height = min(counts, key=lambda s: (-counts[s], s[0] * s[1], s))
+    if not (size := _most_common(headers)):
+        widths, heights = zip(*(header.size for header in headers), strict=True)
+        size = statistics.median_low(widths), statistics.median_low(heights)
+    width, height = size
     shrink = min(1.0, LARGEST_SIDE / max(width, height))
     return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def _most_common(headers: list[Header]) -> tuple[int, int] | None:
+    """The most common size, of two the smaller one, if a tenth of the images has it."""
+    counts = Counter(header.size for header in headers)
+    size = min(counts, key=lambda s: (-counts[s], s[0] * s[1], s))
+    return size if counts[size] >= len(headers) / 10 else None
 
 
 def _notes(headers: list[Header], size: tuple[int, int], *, color: bool) -> list[str]:
@@ -142,10 +153,13 @@ def _notes(headers: list[Header], size: tuple[int, int], *, color: bool) -> list
     notes = []
     if resized := sum(header.size != size for header in headers):
         sizes = len({header.size for header in headers})
-        common = f"the most common of {sizes} sizes, and " if sizes > 1 else ""
+        kind = "most common" if _most_common(headers) else "median"
+        common = f"the {kind} of {sizes} sizes, and " if sizes > 1 else ""
+        stretched = "; those of another ratio of the sides are stretched"
         notes.append(
             f"{resized} of {len(headers)} images resized to {size[0]}x{size[1]}: "
             f"{common}at most {LARGEST_SIDE} pixels a side"
+            f"{stretched if sizes > 1 else ''}"
         )
     gray = sum(not header.color for header in headers)
     if color and gray:
