@@ -9,6 +9,8 @@ of its own, so the same command again goes on where it was stopped.
 import argparse
 from pathlib import Path
 
+from shared import mean_and_deviation
+
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
@@ -61,7 +63,7 @@ def main() -> None:
         except InputError as error:
             parser.error(str(error))
         cells = [
-            f"{100 * row.test_accuracy_mean:6.2f} ± {100 * row.test_accuracy_std:.2f}"
+            f"{mean_and_deviation([100 * one for one in row.test_accuracy]):>13}"
             for row in results.results
         ]
         units, elbo = results.vae["active_units"], results.vae["test_elbo"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from shared import at_least, mean_and_deviation
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -111,18 +112,11 @@ def whole_numbers(text: str) -> list[int]:
     return [int(count) for count in text.split(",")]
 
 
-def at_least_one(text: str) -> int:
-    """For --num_splits=10."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
-
-
 def main() -> None:
     """Prints the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=whole_numbers, default="100,600,1000,3000")
-    parser.add_argument("--num_splits", type=at_least_one, default=10)
+    parser.add_argument("--num_splits", type=at_least(1), default=10)
     parser.add_argument("--dataset", default="fashion_mnist")
     parser.add_argument("--data_dir")
     parser.add_argument("--evaluate_on", choices=["test", "validation"], default="test")
@@ -149,8 +143,7 @@ def main() -> None:
                 100 * accuracy(data, features, fit, num_labels, split_seed)
                 for split_seed in range(flags.num_splits)
             ]
-            deviation = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
-            cells.append(f"{np.mean(scores):.2f} ± {deviation:.2f}")
+            cells.append(mean_and_deviation(scores))
         seconds = time.perf_counter() - start
         row = "".join(f"{cell:>16}" for cell in cells)
         print(f"{name:38}{row}{seconds:10.0f}", flush=True)

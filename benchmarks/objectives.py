@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from shared import at_least, mean_and_deviation
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets, distributions, fitting
@@ -236,16 +237,9 @@ def print_row(data: Dataset, name: str, num_splits: int) -> None:
         cells = []
         for num_labels in usual_labels(data):
             scores = accuracies(data, of_train, of_test, num_labels, num_splits)
-            cells.append(f"{scores.mean():.2f} ± {scores.std(ddof=1):.2f}")
+            cells.append(mean_and_deviation(scores))
         row = "".join(f"{cell:>15}" for cell in cells)
         print(f"{kind_name:30}{units:4d}{elbo:>8}{row}", flush=True)
-
-
-def two_or_more(text: str) -> int:
-    """For --num_splits=10: a deviation needs two."""
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text} is less than 2")
-    return int(text)
 
 
 def asked(
@@ -260,7 +254,7 @@ def asked(
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--data_dir")
-    parser.add_argument("--num_splits", type=two_or_more, default=num_splits)
+    parser.add_argument("--num_splits", type=at_least(2), default=num_splits)
     parser.add_argument(
         "--row", action="append", choices=rows, metavar="NAME", help="may be repeated"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from shared import at_least, mean_and_deviation
 
 import ssl_vae
 from ssl_vae import datasets
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="a finished run of M1")
     parser.add_argument("--dataset", default="fashion_mnist")
     parser.add_argument("--data_dir")
-    parser.add_argument("--num_splits", type=int, default=10)
+    parser.add_argument("--num_splits", type=at_least(2), default=10)
     parser.add_argument("--output", type=Path, default=Path("suggest.png"))
     flags = parser.parse_args()
     try:
@@ -96,10 +97,7 @@ def main() -> None:
     }
     print("labels  " + "".join(f"{way:>16}" for way in WAYS))
     for i, count in enumerate(counts):
-        cells = [
-            f"{scores[:, i].mean():.2f} ± {scores[:, i].std(ddof=1):.2f}"
-            for scores in curves.values()
-        ]
+        cells = [mean_and_deviation(scores[:, i]) for scores in curves.values()]
         print(f"{count:6}  " + "".join(f"{cell:>16}" for cell in cells))
     draw(counts, curves).savefig(flags.output)
     print(flags.output)

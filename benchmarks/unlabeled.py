@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, laplacian
+from shared import at_least, mean_and_deviation
 from sklearn.mixture import GaussianMixture
 
 import ssl_vae
@@ -240,7 +241,7 @@ def cell(scores: np.ndarray, of_svm: np.ndarray) -> str:
     """Mean, deviation, and a star for what is better than the SVM."""
     gain = scores - of_svm
     better = gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(len(gain))
-    return f"{scores.mean():.2f} ± {scores.std(ddof=1):.2f}{'*' if better else ' '}"
+    return mean_and_deviation(scores) + ("*" if better else " ")
 
 
 def held_out(workdir: Path, data: Dataset) -> Dataset:
@@ -256,17 +257,6 @@ def held_out(workdir: Path, data: Dataset) -> Dataset:
             " --config.evaluate_on=validation"
         )
     return found
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """For --num_splits=10."""
-
-    def whole_number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return int(text)
-
-    return whole_number
 
 
 def main() -> None:

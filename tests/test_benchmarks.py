@@ -23,8 +23,8 @@ def _benchmarks():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield
-    for name in ("images", "image_models", "objectives", "unlabeled"):
-        sys.modules.pop(name, None)
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
@@ -428,12 +428,32 @@ def test_features_of_a_look_are_those_of_the_image_moved(pictures):
     assert len(features(model, params, np.asarray(pictures), "shifted")) == 5
 
 
+def refused(name, monkeypatch, capsys, *flags):
+    """The last line that a benchmark prints where it does not take its flags."""
+    monkeypatch.setattr(sys, "argv", [name, *flags])
+    with pytest.raises(SystemExit) as stopped:
+        __import__(name).main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
+    return said.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", ["images", "objectives", "unlabeled"])
 def test_mistakes_are_a_line(name, tmp_path, monkeypatch, capsys):
-    module = __import__(name)
     flags = [f"--data_dir={tmp_path / 'nowhere'}", f"--workdir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", [name, *flags[: 1 + (name == "unlabeled")]])
-    with pytest.raises(SystemExit) as stopped:
-        module.main()
-    assert stopped.value.code == 2
-    assert "nowhere does not exist" in capsys.readouterr().err.splitlines()[-1]
+    flags = flags[: 1 + (name == "unlabeled")]
+    assert "nowhere does not exist" in refused(name, monkeypatch, capsys, *flags)
+
+
+@pytest.mark.parametrize("name", ["images", "objectives", "suggest", "unlabeled"])
+def test_a_deviation_of_a_single_label_split_is_refused(name, monkeypatch, capsys):
+    line = refused(name, monkeypatch, capsys, "--num_splits=1")
+    assert line == f"{name}: error: argument --num_splits: 1 is less than 2"
+
+
+def test_a_cell_has_the_mean_and_the_sample_deviation():
+    from shared import mean_and_deviation
+
+    assert mean_and_deviation([70.0, 75.0, 80.0]) == "75.00 ± 5.00"
+    assert mean_and_deviation(np.array([71.234])) == "71.23 ± 0.00"

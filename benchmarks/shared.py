@@ -1,0 +1,23 @@
+"""What the benchmarks of accuracy share: what flags may say and how a cell reads."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """For --num_splits=10; a deviation needs two."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return whole_number
+
+
+def mean_and_deviation(scores: Sequence[float] | np.ndarray) -> str:
+    """As "71.20 ± 0.45"; the sample deviation, 0 of a single score."""
+    deviation = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
+    return f"{np.mean(scores):.2f} ± {deviation:.2f}"
