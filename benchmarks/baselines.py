@@ -1,7 +1,7 @@
 """What a VAE has to beat: other features for the SVM, and other uses of the unlabeled.
 
     python benchmarks/baselines.py --labels=100,600,1000,3000 --num_splits=3
-    python benchmarks/baselines.py --labels=3000 --row=spreading --row=self-training
+    python benchmarks/baselines.py --labels=3000 --row="PCA-50, label spreading"
 
 The data, the labeled images of a split, the test images and the choice of the SVM's C
 and gamma are those of the recipe `m1_features`. The other classifiers, scikit-learn's
@@ -11,7 +11,7 @@ spreading see the labeled images and at most 10 000 others, as components of PCA
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import joblib
@@ -36,7 +36,7 @@ from ssl_vae.labels import check_num_labels, choose_labeled
 NUM_UNLABELED = 10_000
 NUM_COMPONENTS = 50
 
-Features = tuple[np.ndarray, np.ndarray]  # of the training and of the test images
+Features = Sequence[np.ndarray]  # of the training and of the test images
 # Features of the labeled, their classes, features of some unlabeled -> a classifier.
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
@@ -70,8 +70,19 @@ def together(x: np.ndarray, y: np.ndarray, unlabeled: np.ndarray) -> Features:
     return np.concatenate([x, unlabeled]), classes
 
 
-def baselines(data: Dataset) -> list[tuple[str, Features, Fit]]:
-    """Name, features and classifier of each."""
+# Name in the table: what the classifier is given, and the classifier.
+ROWS: dict[str, tuple[str, Fit]] = {
+    "pixels, SVM": ("pixels", svm),
+    f"PCA-{NUM_COMPONENTS}, SVM": ("components", svm),
+    "oriented gradients, SVM": ("gradients", svm),
+    "pixels, network of the labeled alone": ("pixels", network),
+    f"PCA-{NUM_COMPONENTS}, self-training": ("components", self_training),
+    f"PCA-{NUM_COMPONENTS}, label spreading": ("components", label_spreading),
+}
+
+
+def features_of(data: Dataset) -> dict[str, Features]:
+    """All that a row may be given, by its name there."""
     pixels = [
         images.reshape(len(images), -1).astype(np.float32) / 255
         for images in (data.train_images, data.test_images)
@@ -83,14 +94,7 @@ def baselines(data: Dataset) -> list[tuple[str, Features, Fit]]:
     gradients = [np.asarray(map_images(gradients_of, {}, x)) for x in pixels]
     pca = PCA(NUM_COMPONENTS, svd_solver="covariance_eigh").fit(pixels[0])
     components = [pca.transform(x) for x in pixels]
-    return [
-        ("pixels, SVM", pixels, svm),
-        (f"PCA-{NUM_COMPONENTS}, SVM", components, svm),
-        ("oriented gradients, SVM", gradients, svm),
-        ("pixels, network of the labeled alone", pixels, network),
-        (f"PCA-{NUM_COMPONENTS}, self-training", components, self_training),
-        (f"PCA-{NUM_COMPONENTS}, label spreading", components, label_spreading),
-    ]
+    return {"pixels": pixels, "components": components, "gradients": gradients}
 
 
 def accuracy(
@@ -121,7 +125,7 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--evaluate_on", choices=["test", "validation"], default="test")
     parser.add_argument(
-        "--row", action="append", help="those whose name has this; may be repeated"
+        "--row", action="append", choices=ROWS, metavar="NAME", help="may be repeated"
     )
     flags = parser.parse_args()
     try:
@@ -134,19 +138,17 @@ def main() -> None:
         parser.error(str(error))
     print(f"{flags.evaluate_on} accuracy %, {flags.num_splits} label splits, inductive")
     print(" " * 38 + "".join(f"{count:>16}" for count in flags.labels) + "   seconds")
-    for name, features, fit in baselines(data):
-        if not any(part in name for part in flags.row or [""]):
-            continue
-        start, cells = time.perf_counter(), []
+    features = features_of(data)
+    for name in flags.row or ROWS:
+        given, fit = ROWS[name]
+        start, row = time.perf_counter(), ""
         for num_labels in flags.labels:
             scores = [
-                100 * accuracy(data, features, fit, num_labels, split_seed)
+                100 * accuracy(data, features[given], fit, num_labels, split_seed)
                 for split_seed in range(flags.num_splits)
             ]
-            cells.append(mean_and_deviation(scores))
-        seconds = time.perf_counter() - start
-        row = "".join(f"{cell:>16}" for cell in cells)
-        print(f"{name:38}{row}{seconds:10.0f}", flush=True)
+            row += f"{mean_and_deviation(scores):>16}"
+        print(f"{name:38}{row}{time.perf_counter() - start:10.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -457,3 +457,22 @@ def test_a_cell_has_the_mean_and_the_sample_deviation():
 
     assert mean_and_deviation([70.0, 75.0, 80.0]) == "75.00 ± 5.00"
     assert mean_and_deviation(np.array([71.234])) == "71.23 ± 0.00"
+
+
+def test_a_row_that_is_not_there_is_refused(monkeypatch, capsys):
+    line = refused("baselines", monkeypatch, capsys, "--row=nosuch")
+    assert "argument --row: invalid choice: 'nosuch' (choose from " in line
+    assert "PCA-50, label spreading" in line
+
+
+def test_a_baseline_of_every_kind_learns_from_what_it_is_given(
+    small_data, monkeypatch, capsys
+):
+    import baselines
+
+    flags = [f"--data_dir={small_data}", "--labels=40", "--num_splits=1"]
+    monkeypatch.setattr(sys, "argv", ["baselines", *flags])
+    baselines.main()
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row[:38].rstrip() for row in rows] == list(baselines.ROWS)
+    assert all(float(row[38:].split()[0]) > 60 for row in rows)  # of four classes
