@@ -16,7 +16,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from shared import at_least, mean_and_deviation
+from shared import at_least, mean_and_deviation, with_test_images
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -130,8 +130,8 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         data = datasets.load(flags.dataset, flags.data_dir)
-        if flags.evaluate_on == "validation":
-            data = without_validation(data)
+        held_out = flags.evaluate_on == "validation"
+        data = without_validation(data) if held_out else with_test_images(data)
         for num_labels in flags.labels:
             check_num_labels(data.train_labels, num_labels)
     except InputError as error:

@@ -1,9 +1,12 @@
-"""What the benchmarks of accuracy share: what flags may say and how a cell reads."""
+"""What the benchmarks of accuracy share: what is refused and how a cell reads."""
 
 import argparse
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from ssl_vae.datasets import Dataset
+from ssl_vae.errors import InputError
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -15,6 +18,20 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return whole_number
+
+
+def with_test_images(data: Dataset) -> Dataset:
+    """The data, where its test images are no training images.
+
+    Raises:
+      InputError: where they are.
+    """
+    if data.cross_validated:
+        raise InputError(
+            f"--dataset: {data.name} has no test images; this needs a data set with"
+            " test images"
+        )
+    return data
 
 
 def mean_and_deviation(scores: Sequence[float] | np.ndarray) -> str:

@@ -4,8 +4,8 @@
 
 Starts from 100 labels, adds 20 at a time, suggested by the SVM so far or drawn at
 random, and fits the SVM anew; its features, those of a finished run of M1, stay as they
-are. Suggestions are made among 10 000 unlabeled images. Prints the test accuracy at
-every number of labels, over label splits, and writes a figure.
+are. Suggestions are made among 10 000 images whose label is not used yet. Prints the
+test accuracy at every number of labels, over label splits, and writes a figure.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from shared import at_least, mean_and_deviation
+from shared import at_least, mean_and_deviation, with_test_images
 
 import ssl_vae
 from ssl_vae import datasets
@@ -28,6 +28,23 @@ POOL = 10_000
 WAYS = ("suggested", "at random")
 
 
+def with_enough_labels(data: datasets.Dataset) -> datasets.Dataset:
+    """The data, where START labels can be shared evenly and END are there.
+
+    Raises:
+      InputError: where not.
+    """
+    scarcest = np.bincount(data.train_labels[data.train_labels >= 0]).min()
+    each, rest = divmod(START, data.num_classes)
+    if rest or each > scarcest or data.num_labeled < END:
+        raise InputError(
+            f"--dataset: {data.name} has {data.num_labeled} labels, {scarcest} of the"
+            f" scarcest of {data.num_classes} classes; this needs {END}, and {START}"
+            " that the classes share evenly"
+        )
+    return data
+
+
 def accuracies(
     data: datasets.Dataset, features: tuple[np.ndarray, np.ndarray], seed: int, way: str
 ) -> list[float]:
@@ -36,7 +53,7 @@ def accuracies(
     rng = np.random.default_rng(seed)
     labels = data.train_labels
     known = choose_labeled(labels, START, split_seed=seed)
-    others = np.setdiff1d(np.arange(len(labels)), known)
+    others = np.setdiff1d(np.flatnonzero(labels >= 0), known)
     pool = rng.choice(others, min(POOL, len(others)), replace=False)
     found = []
     while True:
@@ -79,7 +96,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("suggest.png"))
     flags = parser.parse_args()
     try:
-        data = datasets.load(flags.dataset, flags.data_dir)
+        data = with_test_images(datasets.load(flags.dataset, flags.data_dir))
+        data = with_enough_labels(data)
         classifier = ssl_vae.load(flags.workdir)
         features = tuple(
             classifier.features(images)

@@ -1,5 +1,6 @@
 """The arithmetic behind the tables of docs/ablation.md."""
 
+import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from conftest import blobs
 
+from ssl_vae import datasets
 from ssl_vae.models import M1
 
 SHAPE = {"image_shape": (2, 3, 1), "latent_dim": 3, "hidden": (5, 4)}
@@ -476,3 +479,79 @@ def test_a_baseline_of_every_kind_learns_from_what_it_is_given(
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [row[:38].rstrip() for row in rows] == list(baselines.ROWS)
     assert all(float(row[38:].split()[0]) > 60 for row in rows)  # of four classes
+
+
+@pytest.fixture
+def without_test_images(tmp_path):
+    """The flag that names a file of 60 images, all of them labeled."""
+    images, labels = blobs(60, seed=0)
+    np.savez(tmp_path / "cells.npz", images=images, labels=labels)
+    return f"--dataset=npz:{tmp_path / 'cells.npz'}"
+
+
+@pytest.mark.parametrize("name", ["baselines", "suggest"])
+def test_training_images_are_no_test_images(
+    name, without_test_images, monkeypatch, capsys
+):
+    flags = [without_test_images, "--workdir=none"][: 1 + (name == "suggest")]
+    line = refused(name, monkeypatch, capsys, *flags)
+    told = "--dataset: cells has no test images; this needs a data set with test images"
+    assert line == f"{name}: error: {told}"
+
+
+def test_held_out_images_may_stand_in_for_them(
+    without_test_images, monkeypatch, capsys
+):
+    import baselines
+
+    flags = [without_test_images, "--evaluate_on=validation", "--row=pixels, SVM"]
+    monkeypatch.setattr(sys, "argv", ["baselines", *flags, "--labels=8"])
+    baselines.main()
+    title, _, row = capsys.readouterr().out.splitlines()
+    assert title == "validation accuracy %, 10 label splits, inductive"
+    assert row.startswith("pixels, SVM")
+
+
+@pytest.mark.parametrize(
+    "numbers, told",
+    [
+        (
+            {"END": 401},
+            "has 400 labels, 100 of the scarcest of 4 classes; this needs 401,",
+        ),
+        ({"START": 90}, "this needs 300, and 90 that the classes share evenly"),
+        ({"START": 404, "END": 400}, "and 404 that the classes share evenly"),
+    ],
+)
+def test_too_few_labels_to_hand_out_are_a_line(
+    small_data, numbers, told, monkeypatch, capsys
+):
+    import suggest
+
+    for name, number in numbers.items():
+        monkeypatch.setattr(suggest, name, number)
+    flags = [f"--data_dir={small_data}", "--workdir=none"]
+    assert told in refused("suggest", monkeypatch, capsys, *flags)
+
+
+@pytest.mark.parametrize("way", ["suggested", "at random"])
+def test_only_images_with_a_label_are_given_theirs(small_data, way, monkeypatch):
+    import suggest
+
+    for name, number in {"START": 8, "BATCH": 4, "END": 20}.items():
+        monkeypatch.setattr(suggest, name, number)
+    fit, learnt = suggest.CalibratedSVM.fitted, []
+
+    def watched(features, labels, **settings):
+        learnt.append(labels)
+        return fit(features, labels, **settings)
+
+    monkeypatch.setattr(suggest.CalibratedSVM, "fitted", watched)
+    data = datasets.load("corners", small_data)
+    labels = np.where(np.arange(400) < 60, data.train_labels, -1)
+    data = dataclasses.replace(data, train_labels=labels)
+    flat = [x.reshape(len(x), -1) / 255 for x in (data.train_images, data.test_images)]
+    found = suggest.accuracies(data, flat, seed=0, way=way)
+    assert [len(labels) for labels in learnt] == [8, 12, 16, 20]
+    assert np.concatenate(learnt).min() == 0
+    assert len(found) == 4
