@@ -5,8 +5,8 @@
 
 Epochs, batches and learning rate are those of the recipe, held-out training images
 stand in for the test images, and the SVM has C=2 and gamma="scale". A star is a gain
-over `m1_features`, choice of labels by choice, of more than two standard errors; where
-that row is not asked for there are none.
+over `m1_features`, choice of labels by choice, of more than chance reaches in 2.5 % of
+cells (Student's t); where that row is not asked for there are none.
 """
 
 import time

@@ -234,6 +234,19 @@ def test_a_star_is_for_gains_that_hold_from_choice_to_choice():
     assert cell(svm + [9, -8, 2], svm).endswith(" ")
 
 
+@pytest.mark.parametrize(
+    "around, errors",  # t of 97.5 %, from a table
+    [([-1, 1], 12.706), ([-2, -1, 0, 1, 2], 2.776), (range(-15, 15), 2.045)],
+)
+def test_fewer_choices_need_a_larger_gain_for_a_star(around, errors):
+    from unlabeled import cell
+
+    around = np.array(around) - np.mean(around)
+    svm, error = np.full(len(around), 70.0), scipy.stats.sem(around)
+    assert cell(svm + around + 1.01 * errors * error, svm).endswith("*")
+    assert cell(svm + around + 0.99 * errors * error, svm).endswith(" ")
+
+
 IMAGE = (8, 12, 1)  # 2 x 3 cells
 
 
