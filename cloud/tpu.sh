@@ -118,8 +118,12 @@ create() {
     done
 }
 
+# Code is never exchanged under a job that runs: it reads some of it late.
 install() {
-    if on all installed 2>/dev/null; then return; fi
+    if [[ $(on all running 2>/dev/null) == *running* ]]; then
+        say "the job on $name is running: its code stays as it is until it has ended"
+        return
+    fi
     say "installing on the workers of $name"
     local folder
     folder=$(mktemp -d)
@@ -127,7 +131,8 @@ install() {
     tpus tpu-vm scp "$folder/ssl_vae.tar.gz" "$name:" --worker=all
     rm -r "$folder"
     tpus tpu-vm ssh "$name" --worker=all \
-        --command='mkdir -p ssl_vae && tar -C ssl_vae -xzf ssl_vae.tar.gz'
+        --command="mkdir -p ssl_vae && cd ssl_vae && rm -rf ${NEEDED[*]} &&
+            tar -xzf ../ssl_vae.tar.gz"
     on all install
 }
 

@@ -3,13 +3,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The image's own Python may be older than 3.11, so uv gets one.
+# Takes minutes, so it is done anew only for other packages, as the mark tells. The code
+# itself is used where it lies. The image's own Python may be older than 3.11: uv gets one.
 install() {
+    local packages uv=$HOME/.local/bin/uv
+    packages=$(sha256sum requirements.lock pyproject.toml)
+    if [ "$(cat .installed 2>/dev/null)" = "$packages" ]; then return; fi
+    rm -f .installed
     python3 -m pip install --quiet --user uv
-    local uv=$HOME/.local/bin/uv
     "$uv" venv --quiet --clear --python 3.12 .venv
-    "$uv" pip install --quiet --constraint requirements.lock '.[tpu,gcs]'
-    touch .installed
+    "$uv" pip install --quiet --constraint requirements.lock --editable '.[tpu,gcs]'
+    echo "$packages" >.installed
 }
 
 # The bucket as the folder that all workers share, which several processes need.
@@ -51,7 +55,7 @@ follow() {
 
 case ${1:-} in
 install | mount | start | follow) "$@" ;;
-installed) [ -f .installed ] ;;
+running) if running; then echo running; fi ;;
 status) cat job.status 2>/dev/null || echo 1 ;;  # there is none if the machine fell
-*) echo "error: ${1:-nothing}: not one of install, mount, start, follow, status" >&2; exit 2 ;;
+*) echo "error: ${1:-nothing}: not one of install, mount, start, running, follow, status" >&2; exit 2 ;;
 esac

@@ -64,7 +64,7 @@ PYTHON3 = """#!/bin/sh
 mkdir -p "$HOME/.local/bin" && cp "$CLOUD/uv" "$HOME/.local/bin/uv"
 """
 UV = """#!/bin/sh
-[ "$1" = venv ] || exit 0
+[ "$1" = venv ] || exec echo "$PWD" >>"$CLOUD/packages"
 mkdir -p .venv/bin && cp "$CLOUD/job" .venv/bin/python
 """
 GCSFUSE = """#!/bin/sh
@@ -151,7 +151,7 @@ def cloud(tmp_path):
 
 JOB_ON_A_SLICE = [
     "queued-resources create",
-    "installed",
+    "running",
     "tpu-vm scp",
     "tpu-vm ssh",  # unpacks
     "install",
@@ -251,6 +251,55 @@ def test_a_slice_that_is_there_is_used_and_a_job_on_it_followed(cloud):
     assert done.stderr.count("the job is running already") == 1
     assert cloud.steps.count("queued-resources create") == 1
     assert cloud.steps.count("tpu-vm scp") == 1
+
+
+def written(folder: Path) -> dict[str, str]:
+    """The code of a checkout or a worker, by file."""
+    return {path.name: path.read_text() for path in (folder / "ssl_vae").iterdir()}
+
+
+def test_another_install_brings_the_checkout_as_it_is_now(cloud):
+    package, lock = cloud.checkout / "ssl_vae", cloud.checkout / "requirements.lock"
+    workers = [cloud.folder / name / "ssl_vae" for name in ("worker-0", "worker-1")]
+    (package / "old.py").touch()
+    assert cloud.run("create", *WHERE).returncode == 0
+    assert cloud.run("install", *WHERE).returncode == 0
+    (package / "old.py").rename(package / "new.py").write_text("changed")
+    assert cloud.run("install", *WHERE).returncode == 0
+    assert [written(worker) for worker in workers] == [{"new.py": "changed"}] * 2
+    packages = cloud.folder / "packages"
+    assert packages.read_text().splitlines() == [str(worker) for worker in workers]
+    lock.write_text("jax==1")
+    assert cloud.run("install", *WHERE).returncode == 0
+    assert len(packages.read_text().splitlines()) == 4
+
+
+def test_packages_whose_install_was_cut_off_are_installed_again(cloud):
+    lock, uv = cloud.checkout / "requirements.lock", (cloud.folder / "uv").read_text()
+    assert cloud.run("create", *WHERE).returncode == 0
+    assert cloud.run("install", *WHERE).returncode == 0
+    lock.write_text("jax==1")
+    (cloud.folder / "uv").write_text("#!/bin/sh\nexit 1\n")
+    assert cloud.run("install", *WHERE).returncode == 1
+    lock.write_text("")
+    (cloud.folder / "uv").write_text(uv)
+    assert cloud.run("install", *WHERE).returncode == 0
+    assert len((cloud.folder / "packages").read_text().splitlines()) == 4
+
+
+def test_a_job_that_runs_keeps_its_code_and_install_says_so(cloud):
+    cloud.ends("followed", 0)
+    for step in ("create", "install", "run"):
+        assert cloud.run(step, *WHERE).returncode == 0
+    (cloud.checkout / "ssl_vae" / "new.py").touch()
+    done = cloud.run("install", *WHERE)
+    assert done.returncode == 0
+    told = "the job on one is running: its code stays as it is until it has ended"
+    assert done.stderr == f"tpu.sh: {told}\n"
+    assert not written(cloud.folder / "worker-0" / "ssl_vae")
+    assert cloud.run("follow", *WHERE).returncode == 0
+    assert cloud.run("install", *WHERE).returncode == 0
+    assert written(cloud.folder / "worker-0" / "ssl_vae") == {"new.py": ""}
 
 
 def test_deleting_what_is_not_there_is_no_error(cloud):
