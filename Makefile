@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-LABELS ?= 100,600,1000,3000
+LABELS ?=
 ARGS ?=
 KILLS ?= 200
 EXAMPLES ?= 100000
@@ -13,8 +13,13 @@ EXAMPLES ?= 100000
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-run: $(VENV)/.run $(if $(findstring --data_dir,$(ARGS)),,data)  ## the main job: data, training, accuracy (LABELS=600 ARGS=...)
-	$(BIN)/python -m ssl_vae.main --labels=$(LABELS) $(ARGS)
+# Of no use to a run of other images, or of a folder's.
+dataset := $(subst .dataset ,.dataset=,$(subst --dataset ,--dataset=,$(ARGS)))
+dataset := $(filter --dataset=% --config.dataset=%,$(dataset))
+other := $(findstring --data_dir,$(ARGS)) $(filter-out %=fashion_mnist,$(dataset))
+
+run: $(VENV)/.run $(if $(strip $(other)),,data)  ## the main job: data, training, accuracy (LABELS=600 ARGS=...)
+	$(BIN)/python -m ssl_vae.main $(if $(LABELS),--labels=$(LABELS)) $(ARGS)
 
 test: $(VENV)/.dev lint  ## lint, types and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
