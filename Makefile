@@ -13,7 +13,7 @@ EXAMPLES ?= 100000
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-# Of no use to a run of other images, or of a folder's.
+# Fashion-MNIST is not fetched for a run of other images, or of those in a folder.
 dataset := $(subst .dataset ,.dataset=,$(subst --dataset ,--dataset=,$(ARGS)))
 dataset := $(filter --dataset=% --config.dataset=%,$(dataset))
 other := $(findstring --data_dir,$(ARGS)) $(filter-out %=fashion_mnist,$(dataset))
