@@ -19,7 +19,16 @@ from ssl_vae import config as recipes
 from ssl_vae.datasets.known import CANONICAL_SHA256
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
-from ssl_vae.report import charts, evidence, figures, gather, images, losses, page
+from ssl_vae.report import (
+    charts,
+    evidence,
+    figures,
+    gather,
+    images,
+    losses,
+    page,
+    pictures,
+)
 from ssl_vae.report.__main__ import main
 from ssl_vae.report.card import write_card
 from ssl_vae.workdir import Workdir
@@ -175,6 +184,18 @@ def test_the_surest_mistakes_come_first_and_are_mistakes(m1):
     assert np.all(np.diff(found["mistakes_probs"][:, 1]) <= 0)
     wrong = found["confusion"].sum() - np.trace(found["confusion"])
     assert len(label) == min(wrong, gather.MISTAKES)
+
+
+def test_picture_page_and_card_have_their_calibration_error_from_one_place(
+    m1, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(figures, "calibration_error", lambda _: 0.123)
+    found = evidence.load(m1)
+    titles = [axis.get_title() for axis in pictures.confidence(found).axes]
+    assert "expected calibration error 0.123" in titles
+    assert "off by 12.3 points" in written(tmp_path, m1).text
+    write_card(tmp_path / "card.md", results_of(m1), found)
+    assert "off by 12.3 points" in (tmp_path / "card.md").read_text()
 
 
 def test_what_a_user_named_is_shown_and_never_acted_upon(m1, tmp_path):

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssl_vae.report import figures
 from ssl_vae.report.attempt import attempt
 from ssl_vae.report.evidence import Evidence
 
@@ -142,7 +143,7 @@ def confidence(evidence: Evidence) -> Figure:
     sizes = 8 + 150 * counts[some] / counts.max()
     left.scatter(said[some], was[some], s=sizes, alpha=0.8)
     left.set(xlabel="probability of the likeliest class", ylabel="accuracy")
-    error = np.sum(counts * np.abs(said - was)) / np.sum(counts)
+    error = figures.calibration_error(evidence)
     left.set_title(f"expected calibration error {error:.3f}", fontsize=9)
     share, accuracy = evidence["surest"]
     late = share > 0.02  # means over a few images jump about
