@@ -230,13 +230,13 @@ def test_baselines_stand_only_beside_inductive_runs_of_the_real_images(m1, tmp_p
     known = ("oriented gradients, SVM", "64.82", "reported reference")
     shown = written(tmp_path, m1, dataset=real)
     assert all(text in shown.text for text in known)
-    other = [dataclasses.replace(row, protocol="transductive") for row in rows]
+    other = [dataclasses.replace(row, protocol="cross_validation") for row in rows]
     for shown in (
         written(tmp_path, m1),
         written(tmp_path, m1, dataset=real, results=other),
     ):
         assert not any(text in shown.text for text in known)
-    assert "without their labels" in shown.text
+    assert "the training saw it without" in shown.text
 
 
 def test_cross_validation_is_called_by_its_name(m1, tmp_path):
@@ -357,12 +357,12 @@ def test_runs_stand_side_by_side(m1, m2, tmp_path):
 def test_protocols_never_share_a_table(m1, copy, tmp_path):
     content = json.loads((copy / "results.json").read_text())
     for row in content["results"]:
-        row["protocol"] = "transductive"
+        row["protocol"] = "cross_validation"
     (copy / "results.json").write_text(json.dumps(content))
     path = tmp_path / "both.html"
     main([str(m1), str(copy), f"--output={path}"])
     text = Page(path).text
-    assert "Accuracy, inductive" in text and "Accuracy, transductive" in text
+    assert "Accuracy, inductive" in text and "Accuracy, cross validation" in text
     assert text.count("the best run in bold") == 2
 
 

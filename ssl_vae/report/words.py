@@ -5,7 +5,6 @@ from ssl_vae.results import Results
 
 PROTOCOLS = {
     "inductive": "no step of the training saw the {images}, with or without labels.",
-    "transductive": "the training saw the {images}, without their labels.",
     "cross_validation": "the data has no test images. Each labeled image was judged"
     " by a classifier that was not given its label; the training saw it without.",
 }
