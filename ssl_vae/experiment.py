@@ -151,6 +151,7 @@ def _results(job: Job, command: str) -> Results | None:
             versions={name: metadata.version(name) for name in PACKAGES}
             | {"python": platform.python_version()},
             command=command,
+            evaluate_on=recipe.evaluate_on,
         )
         report.save_documents(run, results)
         results.save(run.results)  # last: with it, this part of the run is finished

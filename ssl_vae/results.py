@@ -113,6 +113,13 @@ class Results:
     device: str
     versions: dict[str, str]
     command: str
+    evaluate_on: str = ""  # the recipe's; files of earlier versions lack it
+
+    @property
+    def held_out(self) -> str:
+        """Whether the images measured on stand for a "test" or for "validation"."""
+        named = "validation" if self.dataset["name"].endswith("-validation") else "test"
+        return self.evaluate_on or named
 
     def row(self, num_labels: int) -> Row | None:
         """The row at `num_labels` labels, if the run has one."""
@@ -155,6 +162,8 @@ class Results:
             shape = results.dataset.get("image_shape", [1, 1, 1])
             if len(shape) != 3 or min(shape) < 1:
                 raise ValueError(f"image_shape is {shape}")
+            if results.evaluate_on not in ("", "test", "validation"):
+                raise ValueError(f"evaluate_on is {results.evaluate_on!r}")
             results.table([row.labels for row in rows])  # or raises
             return results
         except (TypeError, KeyError, ValueError, OverflowError) as error:
@@ -186,10 +195,7 @@ class Results:
 
     def table(self, label_counts: list[int]) -> str:
         """The rows asked for as text, beside the reported reference if it applies."""
-        held_out = (
-            "validation" if self.dataset["name"].endswith("-validation") else "test"
-        )
-        accuracy = f"{held_out} accuracy %"
+        accuracy = f"{self.held_out} accuracy %"
         head = ["labels", "latent dim", "classifier", accuracy, "sd", "splits"]
         if any(row.protocol == "cross_validation" for row in self.results):
             head[3:] = ["cross-validated accuracy %", "sd", "folds"]

@@ -56,6 +56,7 @@ def test_the_accuracy_is_far_above_chance_and_in_the_promised_format(finished):
     content = json.loads((workdir / "results.json").read_text())
     assert content["format_version"] == 1
     assert content["dataset"]["name"] == "corners"
+    assert content["evaluate_on"] == "test"
     assert (content["dataset"]["train"], content["dataset"]["test"]) == (400, 80)
     assert content["vae"]["steps"] == 240
     assert content["vae"]["test_elbo"] < 0
@@ -183,6 +184,7 @@ def test_a_validation_run_never_sees_the_test_images(small_data, tmp_path):
     assert one.results == two.results
     assert one.vae == two.vae
     assert one.dataset["name"] == "corners-validation"
+    assert one.evaluate_on == "validation"
     assert (one.dataset["train"], one.dataset["test"]) == (336, 64)
 
 

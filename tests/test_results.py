@@ -5,6 +5,7 @@ import pytest
 
 from ssl_vae.datasets.known import CANONICAL_SHA256
 from ssl_vae.errors import InputError
+from ssl_vae.report import words
 from ssl_vae.results import Results, Row
 
 
@@ -44,6 +45,8 @@ def test_where_there_is_no_file_there_are_no_results(tmp_path):
         ({"results": [{"labels": 8}]}, "not a results file"),
         ({"results": 3}, "not a results file"),
         ({"stranger": 1}, "not a results file"),
+        ({"evaluate_on": "<b>"}, "evaluate_on is '<b>'"),
+        ({"evaluate_on": None}, "evaluate_on is not"),
         (
             {"dataset": RESULTS.dataset | {"image_shape": [8, 8]}},
             r"image_shape is \[8, 8\]",
@@ -91,3 +94,16 @@ def test_a_validation_run_does_not_call_its_accuracy_test_accuracy():
     )
     assert "validation accuracy %" in held_out.table([8])
     assert "test accuracy" not in held_out.table([8])
+
+
+def test_a_data_set_of_ones_own_may_be_called_validation(tmp_path):
+    named = {"name": "my-validation", "sha256": "bb"}
+    results = dataclasses.replace(RESULTS, dataset=named, evaluate_on="test")
+    assert "test accuracy %" in results.table([8])
+    assert words.images(results) == "test images"
+    path, content = tmp_path / "results.json", dataclasses.asdict(results)
+    del content["evaluate_on"]  # as an earlier version left it: the name tells
+    path.write_text(json.dumps(content))
+    earlier = Results.load(path)
+    assert "validation accuracy %" in earlier.table([8])
+    assert words.images(earlier) == "validation images"

@@ -28,7 +28,7 @@ def held_out(results: Results) -> str:
     """What kind of accuracy it is: "test", "validation" or "cross-validation"."""
     if any(row.protocol == "cross_validation" for row in results.results):
         return "cross-validation"
-    return "validation" if results.dataset["name"].endswith("-validation") else "test"
+    return results.held_out
 
 
 def images(results: Results) -> str:
