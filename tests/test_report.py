@@ -247,6 +247,15 @@ def test_cross_validation_is_called_by_its_name(m1, tmp_path):
     assert "not given its label" in shown.text
     assert "over 2 folds" in shown.text and "choice" not in shown.text
     assert "of the test images" not in shown.text
+    assert "Of the classifiers of the folds at 40 labels, each image" in shown.text
+    assert "Of the classifier with" not in shown.text
+    write_card(
+        tmp_path / "card.md",
+        dataclasses.replace(results_of(m1), results=rows),
+        evidence.load(m1),
+    )
+    card = (tmp_path / "card.md").read_text()
+    assert "each image judged in its fold," in card and "first choice" not in card
 
 
 def test_a_model_is_told_in_words_even_one_that_is_not_known(m1, tmp_path):

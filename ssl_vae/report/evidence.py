@@ -1,7 +1,8 @@
 """The arrays that a report is drawn from, and their file, report.npz.
 
-All of them are of one model: that of the most labels, first label split. Each part may
-be missing. K classes, images [H, W, C] of at most `SIDE` pixels a side.
+All of them are of one model: that of the most labels, first label split; in
+cross-validation, what is said of images is by the classifiers of the folds. Each part
+may be missing. K classes, images [H, W, C] of at most `SIDE` pixels a side.
 """
 
 import zipfile
