@@ -87,6 +87,17 @@ class Row:
         )
 
     @property
+    def accuracy_of_kept(self) -> float | None:
+        """Of the classifier that the run keeps, which is of the first VAE and split.
+
+        None where it had all labels and none was left to measure it by: what M1
+        leaves of a cross-validation.
+        """
+        if self.protocol == "cross_validation" and not self.vae:
+            return None
+        return (self.accuracy_of_seeds or [self.test_accuracy])[0][0]
+
+    @property
     def collapsed(self) -> list[int]:
         """Split seeds whose model has collapsed: their accuracy is not a result."""
         pairs = zip(self.split_seeds, self.vae, strict=False)

@@ -18,6 +18,7 @@ import ssl_vae
 from ssl_vae.errors import InputError
 from ssl_vae.export import formats, onnx_graph
 from ssl_vae.export.__main__ import main
+from ssl_vae.results import Results
 
 TOLERANCE = 2e-5  # of a probability; scikit-learn's own are float64
 ALL = {"weights.safetensors", "classifier.jax", "classifier.onnx", "export.json"}
@@ -85,6 +86,16 @@ def test_the_files_say_what_the_classifier_is(exported):
     assert (images.name, sizes) == ("images", ["N", 8, 8, 1])
     sizes = [d.dim_param or d.dim_value for d in probs.type.tensor_type.shape.dim]
     assert (probs.name, sizes) == ("probs", ["N", 4])
+
+
+def test_the_accuracy_of_an_export_is_that_of_its_own_classifier(finished, tmp_path):
+    arguments = [f"--workdir={finished('m1')}", "--format=safetensors"]
+    assert main([*arguments, f"--output={tmp_path}"]) == 0
+    about = json.loads((tmp_path / "export.json").read_text())
+    (row,) = Results.of_finished_run(finished("m1")).results
+    assert len(row.test_accuracy) == about["splits"] == 2
+    assert about["accuracy"] == row.test_accuracy[0]
+    assert about["accuracy_mean"] == row.test_accuracy_mean
 
 
 def test_an_onnx_model_has_only_what_its_probabilities_depend_on(exported):

@@ -107,3 +107,17 @@ def test_a_data_set_of_ones_own_may_be_called_validation(tmp_path):
     earlier = Results.load(path)
     assert "validation accuracy %" in earlier.table([8])
     assert words.images(earlier) == "validation images"
+
+
+def test_the_kept_classifier_is_of_the_first_choice_and_of_the_first_vae():
+    one = dataclasses.replace(row(8, 0.5), test_accuracy=[0.25, 0.75])
+    assert one.accuracy_of_kept == 0.25
+    several = dataclasses.replace(one, accuracy_of_seeds=[[0.125, 0.5], [0.375, 1.0]])
+    assert several.accuracy_of_kept == 0.125
+
+
+def test_a_classifier_with_all_labels_has_no_accuracy_of_its_own():
+    folds = dataclasses.replace(row(8, 0.5), protocol="cross_validation")
+    assert folds.accuracy_of_kept is None
+    of_first_fold = dataclasses.replace(folds, vae=[{"collapsed": False}] * 2)
+    assert of_first_fold.accuracy_of_kept == 0.5

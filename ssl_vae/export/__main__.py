@@ -22,7 +22,8 @@ Writes the classifier of a finished run, of its most labels, for other programs.
   weights.safetensors  all weights by name
   classifier.jax       the whole classifier for jax.export on CPU, CUDA and TPU
   classifier.onnx      the same for ONNX
-  export.json          names of the classes, shape of the images, accuracy
+  export.json          names of the classes, shape of the images, accuracy, also
+                       the mean over the choices of labels
 
 Both classifiers take images, uint8 [N, H, W, C], and give probabilities,
 float32 [N, classes].
@@ -30,7 +31,7 @@ float32 [N, classes].
   {PROGRAM} --workdir=RUN
   {PROGRAM} --workdir=RUN --format=onnx --output=DIR
 """
-FORMAT, FORMAT_VERSION = "ssl_vae export", 1
+FORMAT, FORMAT_VERSION = "ssl_vae export", 2
 ABOUT = "export.json"
 FILES = {
     "safetensors": "weights.safetensors",
@@ -144,8 +145,10 @@ def _about(results: Results) -> dict[str, Any]:
         "model": results.model,
         "dataset": dataset["name"],
         "labels": row.labels,
-        "accuracy": row.test_accuracy_mean,
         "protocol": row.protocol,
+        "accuracy": row.accuracy_of_kept,
+        "accuracy_mean": row.test_accuracy_mean,
+        "splits": len(row.split_seeds),
         "class_names": dataset["class_names"],
         "image_shape": dataset["image_shape"],
         "input": "images: uint8 [N, H, W, C], 0 to 255",
