@@ -286,6 +286,28 @@ def test_many_classes_are_shown_as_pairs(m1, tmp_path):
     assert "k3 k7 25 33.3" in shown.text
 
 
+def test_no_two_classes_share_a_color(m1, tmp_path):
+    found = dict(evidence.load(m1))
+    few = written(tmp_path, m1, found).text
+    assert "have a color" not in few and "are gray" not in few
+    labels = np.array([*range(12), *range(2, 12)], np.int32)  # 0 and 1 are the rarest
+    found |= {
+        "class_names": np.array([f"k{i}" for i in range(12)]),
+        "plane_labels": labels,
+        "plane": np.zeros([len(labels), 2], np.float32),
+    }
+    *colored, others = figures.clouds(found)
+    assert [cloud.name for cloud in colored] == [f"k{i}" for i in range(2, 12)]
+    assert [cloud.color for cloud in colored] == list(range(10))
+    assert (others.name, others.color, len(others.at)) == ("2 others", None, 2)
+    chart = figures.plane_chart(found)
+    assert "for each of the 10 most frequent classes" in chart.title
+    assert len({mark.color for mark in chart.marks}) == 11
+    assert "all others are gray" in written(tmp_path, m1, found).text
+    (legend,) = pictures.latent_space(found).legends
+    assert [text.get_text() for text in legend.get_texts()][-1] == "2 others"
+
+
 def test_more_rows_join_the_page_and_the_pictures_stay(small_data, copy):
     before = (copy / "report.npz").read_bytes()
     run_experiment(recipe("m1", labels=(20,)), copy, data_dir=small_data)

@@ -10,6 +10,7 @@ from ssl_vae.report.evidence import Evidence
 
 BARS = 200  # units at most
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+COLORS = 10  # that are told apart; of classes beyond, those of most images get one
 APART = 7.0  # between the marks of series at one number of labels
 
 
@@ -111,25 +112,49 @@ def abstention_chart(evidence: Evidence, images: str) -> Chart:
     return Chart("Accuracy against the share of images that are answered", x, y, marks)
 
 
+class Cloud(NamedTuple):
+    """Images of a class in the plane, or of all that have no color of their own."""
+
+    name: str
+    color: int | None  # one of COLORS, None is gray
+    at: np.ndarray  # [n, 2]
+
+
+def clouds(evidence: Evidence) -> list[Cloud]:
+    """The plane by classes: those of most images have a color, the others are gray."""
+    plane, labels = evidence["plane"], evidence["plane_labels"]
+    names = evidence["class_names"].tolist()
+    classes = range(len(names))
+    counts = np.array([np.sum(labels == k) for k in classes])
+    colored = np.sort(np.argsort(-counts, kind="stable")[:COLORS]).tolist()
+    found = [Cloud(names[k], i, plane[labels == k]) for i, k in enumerate(colored)]
+    if len(names) > COLORS:
+        others = ~np.isin(labels, colored)
+        found.append(Cloud(f"{len(names) - COLORS} others", None, plane[others]))
+    return found
+
+
 def plane_chart(evidence: Evidence) -> Chart:
     """The images in the plane of two principal components, a color a class."""
-    plane, labels = evidence["plane"], evidence["plane_labels"]
+    plane, every = evidence["plane"], clouds(evidence)
     share = 100 * float(evidence["plane_share"])
     size = charts.WIDTH, charts.WIDTH
     x = charts.axis("first principal component", plane[:, 0], size=size)
     label = f"second ({share:.0f} % of the variance together)"
     y = charts.axis(label, plane[:, 1], vertical=True, size=size)
     marks = [
-        Mark("cloud", charts.dots(x(at[:, 0]), y(at[:, 1])), class_color(k))
-        for k in range(len(evidence["class_names"]))
-        if len(at := plane[labels == k])
+        Mark("cloud", charts.dots(x(at[:, 0]), y(at[:, 1])), style_color(color))
+        for _, color, at in sorted(every, key=lambda cloud: cloud.color is not None)
+        if len(at)
     ]
-    return Chart("Images by their features, a color a class", x, y, marks, *size)
+    few = len(evidence["class_names"]) <= COLORS
+    which = "a class" if few else f"for each of the {COLORS} most frequent classes"
+    return Chart(f"Images by their features, a color {which}", x, y, marks, *size)
 
 
-def class_color(k: int) -> str:
-    """A custom property of the style sheet; after ten classes they come again."""
-    return f"c{k % 10}"
+def style_color(color: int | None) -> str:
+    """A custom property of the style sheet."""
+    return "faint" if color is None else f"c{color}"
 
 
 def units_chart(evidence: Evidence) -> Chart:

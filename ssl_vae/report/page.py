@@ -86,7 +86,7 @@ def beside(results: Results, protocols: Iterable[str]) -> list[Series]:
     reported = [(accuracy, 0.0) for accuracy in REPORTED.values()]
     known = {"reported reference, one run": ("ink", list(REPORTED), reported)}
     for i, (name, measured) in enumerate(BASELINES.items(), start=1):
-        known[name] = (figures.class_color(i), list(LABELS), measured)
+        known[name] = (figures.style_color(i), list(LABELS), measured)
     return [
         Series(
             name,
@@ -203,11 +203,12 @@ def _samples(found: Evidence) -> Content | None:
 def _plane(found: Evidence) -> Content | None:
     if "plane" not in found:
         return None
-    names = found["class_names"].tolist()
+    clouds = figures.clouds(found)
     return {
         "chart": figures.plane_chart(found),
-        "legend": [(name, figures.class_color(k)) for k, name in enumerate(names)],
+        "legend": [(name, figures.style_color(color)) for name, color, _ in clouds],
         "count": len(found["plane"]),
+        "gray": clouds[-1].color is None,
     }
 
 

@@ -105,16 +105,14 @@ def samples(evidence: Evidence) -> Figure:
 
 def latent_space(evidence: Evidence) -> Figure:
     """Test images in the plane of the first two principal components, by class."""
-    plane, labels = evidence["plane"], evidence["plane_labels"]
+    clouds = figures.clouds(evidence)
     figure = Figure(figsize=(7, 5.2), dpi=150, layout="constrained")
     axis = figure.subplots()
     colors = matplotlib.colormaps["tab10"]
     marks = []
-    for k in range(len(evidence["class_names"])):
-        mine = plane[labels == k]
-        marks.append(
-            axis.scatter(mine[:, 0], mine[:, 1], s=4, alpha=0.6, color=colors(k % 10))
-        )
+    for _, k, at in clouds:
+        look = {"color": "0.85", "zorder": 0} if k is None else {"color": colors(k)}
+        marks.append(axis.scatter(at[:, 0], at[:, 1], s=4, alpha=0.6, **look))
     axis.set(
         xlabel="first principal component of the posterior means",
         ylabel=f"second ({100 * evidence['plane_share']:.0f} % of the variance"
@@ -122,7 +120,7 @@ def latent_space(evidence: Evidence) -> Figure:
     )
     legend = figure.legend(
         marks,
-        [str(name) for name in evidence["class_names"]],
+        [name for name, _, _ in clouds],
         loc="outside right upper",
         markerscale=3,
         frameon=False,
