@@ -173,6 +173,8 @@ class Results:
             shape = results.dataset.get("image_shape", [1, 1, 1])
             if len(shape) != 3 or min(shape) < 1:
                 raise ValueError(f"image_shape is {shape}")
+            if any(not 0 < len(r.split_seeds) == len(r.test_accuracy) for r in rows):
+                raise ValueError("not an accuracy for every split")
             if results.evaluate_on not in ("", "test", "validation"):
                 raise ValueError(f"evaluate_on is {results.evaluate_on!r}")
             results.table([row.labels for row in rows])  # or raises

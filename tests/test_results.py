@@ -28,6 +28,10 @@ RESULTS = Results(
 )
 
 
+ONE = dataclasses.asdict(RESULTS.results[0])
+EMPTY = ONE | {"split_seeds": [], "test_accuracy": []}
+
+
 def test_a_saved_file_comes_back_equal(tmp_path):
     RESULTS.save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json") == RESULTS
@@ -45,6 +49,8 @@ def test_where_there_is_no_file_there_are_no_results(tmp_path):
         ({"results": [{"labels": 8}]}, "not a results file"),
         ({"results": 3}, "not a results file"),
         ({"stranger": 1}, "not a results file"),
+        ({"results": [ONE | {"split_seeds": [0]}]}, "an accuracy for every split"),
+        ({"results": [EMPTY]}, "an accuracy for every split"),
         ({"evaluate_on": "<b>"}, "evaluate_on is '<b>'"),
         ({"evaluate_on": None}, "evaluate_on is not"),
         (
