@@ -397,6 +397,52 @@ def test_protocols_never_share_a_table(m1, copy, tmp_path):
     assert text.count("the best run in bold") == 2
 
 
+def with_rows(folder, **changes):
+    """The run in a folder, all of whose rows are changed."""
+    content = json.loads((folder / "results.json").read_text())
+    content["results"] = [row | changes for row in content["results"]]
+    (folder / "results.json").write_text(json.dumps(content))
+
+
+def compared(tmp_path, *folders):
+    path = tmp_path / "both.html"
+    main([*map(str, folders), f"--output={path}"])
+    return Page(path).text
+
+
+def test_the_best_run_is_so_over_the_choices_that_are_shared(m1, copy, tmp_path):
+    first = results_of(m1).results[0].test_accuracy
+    accuracy = [first[0] - 0.01, first[1] - 0.03, 1.0]
+    changes = {"split_seeds": [0, 1, 2], "test_accuracy": accuracy}
+    with_rows(copy, **changes, test_accuracy_mean=1.0)
+    text = compared(tmp_path, m1, copy)
+    assert "8 2 choices 40 2 choices" in text
+    assert f"{50 * sum(accuracy[:2]):.2f}" in text and "−2.00 ± 1.00" in text
+
+
+def test_a_page_says_where_no_choice_is_shared(m1, copy, tmp_path):
+    with_rows(copy, split_seeds=[7, 8])
+    text = compared(tmp_path, m1, copy)
+    assert "8 no choice shared 40 no choice shared" in text
+    assert text.count(" 2 choices") == 4 and "−" not in text.split("Models")[0]
+    assert "<b>" not in (tmp_path / "both.html").read_text()
+
+
+def test_a_page_marks_what_has_collapsed(m1, copy, tmp_path):
+    vae = [{"collapsed": True}, {"collapsed": False}]
+    with_rows(copy, vae=vae, test_accuracy_mean=1.0)
+    text = compared(tmp_path, m1, copy)
+    assert text.split("Models")[0].count("collapsed") == 2 + 1  # and in the note
+    assert "<b>" not in (tmp_path / "both.html").read_text()
+
+
+def test_runs_of_another_number_of_choices_say_so(m1, copy, tmp_path):
+    content = json.loads((copy / "config.json").read_text())
+    content["config"]["num_splits"] = 7
+    (copy / "config.json").write_text(json.dumps(content))
+    assert "num_splits 2 7" in compared(tmp_path, m1, copy)
+
+
 @pytest.fixture
 def other_data(copy):
     content = json.loads((copy / "results.json").read_text())

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError
-from ssl_vae.report import figures, render, words
+from ssl_vae.report import figures, paired, render, words
 from ssl_vae.report.page import beside, plain, series_of
-from ssl_vae.results import Results, Row
+from ssl_vae.results import Results
 from ssl_vae.workdir import Workdir, read_json
 
 COLORS = ("accent", "c1", "c2", "c3", "c4", "c5", "c6", "c9", "c8", "c7")
-ASKED = ("labels", "num_splits")  # fields that the tables show anyway
+ASKED = ("labels",)  # fields that the tables show anyway
 
 
 class Run(NamedTuple):
@@ -101,27 +101,25 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
 def _protocol(protocol: str, meaning: str, runs: Sequence[Run]) -> dict[str, Any]:
     """Chart and table of the rows of one protocol: protocols never share a column."""
     first = runs[0].results
-    mine = []
-    for i, run in enumerate(runs):
-        rows: list[Row] = [r for r in run.results.results if r.protocol == protocol]
-        if rows:
-            mine.append(series_of(rows, run.name, _color(i)))
+    rows = [[r for r in run.results.results if r.protocol == protocol] for run in runs]
+    mine = [
+        series_of(some, run.name, _color(i))
+        for i, (run, some) in enumerate(zip(runs, rows, strict=True))
+        if some
+    ]
     others = [s._replace(color="muted") for s in beside(first, [protocol])]
     every = [*mine, *others]
     columns = sorted({n for series in every for n in series.labels})
-    best = {
-        n: max((at[0] for s in mine if (at := s.at(n))), default=None) for n in columns
-    }
+    by_labels = [{row.labels: row for row in some} for some in rows if some]
     return {
         "name": protocol,
         "meaning": meaning,
         "chart": figures.accuracy_chart(every, f"{words.held_out(first)} accuracy"),
-        "columns": columns,
-        "rows": [(s, [s.at(n) for n in columns]) for s in every],
-        "mine": len(mine),
-        "best": [best[n] for n in columns],
-        "legend": [(s.name, s.color) for s in mine],
-        "beside": bool(others),
+        "columns": [
+            (n, paired.compare([each.get(n) for each in by_labels])) for n in columns
+        ],
+        "mine": [(s.name, s.color) for s in mine],
+        "beside": [(s, [s.at(n) for n in columns]) for s in others],
     }
 
 

@@ -1,0 +1,67 @@
+"""Runs at one number of labels, compared over the choices of labels that they share."""
+
+import numpy as np
+import pytest
+
+from ssl_vae.report.paired import Cell, Column, compare
+from ssl_vae.results import Row
+
+
+def row(accuracy, collapsed=None):
+    """A row of accuracies by split seed; `collapsed` are seeds of models that have."""
+    vae = [{"collapsed": seed in collapsed} for seed in accuracy] if collapsed else []
+    return Row.measured(100, "svm_rbf", accuracy, protocol="inductive", vae=vae)
+
+
+EASY = row({0: 0.5, 1: 0.6, 2: 0.9, 3: 0.9})  # two choices more, and those are easy
+HARD = row({0: 0.55, 1: 0.7})
+
+
+def test_runs_are_compared_over_the_choices_that_all_share():
+    easy, hard = compare([EASY, HARD]).cells
+    assert EASY.test_accuracy_mean > HARD.test_accuracy_mean
+    assert (easy.best, hard.best) == (False, True)
+    assert easy.row.split_seeds == hard.row.split_seeds == [0, 1]
+    assert easy.row.test_accuracy_mean == pytest.approx(0.55)
+    assert easy.row.test_accuracy_std == pytest.approx(np.std([0.5, 0.6], ddof=1))
+    assert hard.row == HARD
+
+
+def test_the_difference_to_the_best_is_taken_choice_by_choice():
+    first = row({2: 0.7, 0: 0.5, 1: 0.6})  # in another order
+    second = row({0: 0.52, 1: 0.63, 2: 0.74, 7: 0.0})
+    behind, best = compare([first, second]).cells
+    less = [0.02, 0.03, 0.04]
+    assert behind.behind == pytest.approx(np.mean(less))
+    assert behind.error == pytest.approx(np.std(less, ddof=1) / np.sqrt(3))
+    assert (best.best, best.behind) == (True, 0)
+
+
+def test_one_shared_choice_has_a_difference_without_an_error():
+    behind, best = compare([row({4: 0.5, 5: 0.9}), row({4: 0.75})]).cells
+    assert (behind.behind, behind.error) == (0.25, None)
+    assert best.best
+
+
+def test_where_no_choice_is_shared_nothing_is_best():
+    apart = row({8: 0.9, 9: 0.9})
+    column = compare([EASY, None, apart])
+    assert column == Column(2, 0, [Cell(EASY), None, Cell(apart)])
+    assert not any(cell.best for cell in column.cells if cell)
+
+
+def test_a_collapsed_run_is_never_the_best_and_takes_no_choice_from_the_others():
+    collapsed = row({1: 1.0, 9: 1.0}, collapsed=[9])
+    column = compare([EASY, collapsed, HARD])
+    assert (column.compared, column.shared) == (2, 2)
+    assert column.cells[1] == Cell(collapsed)
+    assert column.cells[2].best
+    assert compare([collapsed, collapsed]) == Column(0, 0, [Cell(collapsed)] * 2)
+
+
+def test_a_run_alone_is_not_the_best():
+    assert compare([None, EASY]) == Column(1, 4, [None, Cell(EASY)])
+
+
+def test_runs_that_are_as_good_are_both_the_best():
+    assert [cell.best for cell in compare([HARD, HARD, EASY]).cells] == [1, 1, 0]
