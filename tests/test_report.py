@@ -565,6 +565,17 @@ def test_the_chart_puts_more_accuracy_higher_and_more_labels_to_the_right():
     assert chart.y.low < 0.4 and chart.y.high > 0.9
 
 
+def test_bars_of_runs_at_one_number_of_labels_stand_apart():
+    one, two = (
+        figures.Series(name, "accent", [10], [0.5], [0.1], [[0.4, 0.6]])
+        for name in ("one", "two")
+    )
+    chart = figures.accuracy_chart([one, two], "test accuracy")
+    first, second = (mark.path for mark in chart.marks if mark.kind == "dots")
+    at = [float(path[1:].split(" ")[0]) for path in (first, second)]
+    assert at[1] - at[0] == pytest.approx(figures.APART, abs=0.1)
+
+
 def test_a_log_axis_names_only_what_there_is_room_for():
     axis = charts.log_axis("labels", [10, 10_000], [10, 11, 12, 100, 10_000])
     assert axis.names == ["10", "100", "10\N{NARROW NO-BREAK SPACE}000"]

@@ -47,8 +47,8 @@ def accuracy_chart(series: list[Series], what: str) -> Chart:
     loud = [s.name for s in series if s.kind == "line"]
     marks = []
     for s in sorted(series, key=lambda s: s.kind != "faint"):  # those beside lie below
-        shift = APART * (loud.index(s.name) - (len(loud) - 1) / 2) if s in loud else 0.0
-        marks += _marks(s, x(s.labels) + shift, y)
+        place = loud.index(s.name) - (len(loud) - 1) / 2 if s.name in loud else 0.0
+        marks += _marks(s, x(s.labels) + APART * place, y)
     title = f"{what} in percent against the number of labels, of {', '.join(loud)}"
     return Chart(title, x, y, marks)
 
