@@ -299,13 +299,13 @@ def test_no_two_classes_share_a_color(m1, tmp_path):
     *colored, others = figures.clouds(found)
     assert [cloud.name for cloud in colored] == [f"k{i}" for i in range(2, 12)]
     assert [cloud.color for cloud in colored] == list(range(10))
-    assert (others.name, others.color, len(others.at)) == ("2 others", None, 2)
+    assert (others.name, others.color, len(others.at)) == ("all others", None, 2)
     chart = figures.plane_chart(found)
     assert "for each of the 10 most frequent classes" in chart.title
     assert len({mark.color for mark in chart.marks}) == 11
     assert "all others are gray" in written(tmp_path, m1, found).text
     (legend,) = pictures.latent_space(found).legends
-    assert [text.get_text() for text in legend.get_texts()][-1] == "2 others"
+    assert [text.get_text() for text in legend.get_texts()][-1] == "all others"
 
 
 def test_more_rows_join_the_page_and_the_pictures_stay(small_data, copy):

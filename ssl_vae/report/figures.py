@@ -130,7 +130,7 @@ def clouds(evidence: Evidence) -> list[Cloud]:
     found = [Cloud(names[k], i, plane[labels == k]) for i, k in enumerate(colored)]
     if len(names) > COLORS:
         others = ~np.isin(labels, colored)
-        found.append(Cloud(f"{len(names) - COLORS} others", None, plane[others]))
+        found.append(Cloud("all others", None, plane[others]))
     return found
 
 
