@@ -5,11 +5,14 @@ import pytest
 import scipy.signal
 import scipy.special
 
+from ssl_vae import augment
 from ssl_vae.models import Student
 from ssl_vae.networks import Convolution
 
 SHAPE, K = (8, 8, 1), 3
 MODEL = Student(SHAPE, K, num_steps=100, channels=(4, 6), hidden=5)
+LOGITS, TARGETS, LOSS = map(jax.jit, (MODEL.logits, MODEL.targets, MODEL.loss))
+CHANGED = jax.jit(lambda key, x: augment.strong(key, x, SHAPE))
 
 
 @pytest.fixture
@@ -65,15 +68,36 @@ def test_at_first_the_targets_are_the_teachers(x, teacher):
         np.testing.assert_allclose(found, np.exp(teacher), rtol=1e-4)
 
 
-def test_in_the_end_a_target_is_the_product_of_both(x, teacher):
-    still = jnp.full_like(x, 0.5)  # all alike: a shift changes it at the borders only
-    found = targets(still, teacher, jnp.int32(100))
-    own = np.asarray(jax.nn.log_softmax(MODEL.logits(params(), still)))
-    # The network is hardly sure of anything yet: the order is the teacher's.
-    order = np.argsort(np.asarray(teacher) + own, axis=1)
-    agree = np.argsort(found, axis=1)[:, -1] == order[:, -1]
-    assert agree.mean() > 0.8
-    assert np.abs(found - np.exp(teacher)).max() > 1e-3
+def opinionated():
+    """Weights that say as much of an image as the teacher does."""
+    weights = params()
+    weights["logits"]["kernel"] *= 20
+    return weights
+
+
+def log_softmax(weights, x):
+    return scipy.special.log_softmax(np.float64(LOGITS(weights, x)), axis=1)
+
+
+def targets_by_hand(weights, x, teacher, trust, *, key):
+    own = log_softmax(weights, augment.shift(key, x, SHAPE))
+    probs = scipy.special.softmax(np.float64(teacher) + trust * own, axis=1)
+    due = np.exp(np.float64(teacher)).mean(axis=0)
+    for _ in range(3):
+        probs *= (due + 1e-6) / (probs.mean(axis=0) + 1e-6)
+        probs /= probs.sum(axis=1, keepdims=True)
+    return probs
+
+
+@pytest.mark.parametrize("step, trust", [(10, 0), (16, 0.2), (25, 0.5), (100, 1)])
+def test_targets_are_the_aligned_product_of_both_with_trust_in_the_second(
+    x, teacher, step, trust
+):
+    key, weights = jax.random.key(3), opinionated()
+    assert log_softmax(weights, x).max(axis=1).std() > 0.2  # it has opinions
+    found = TARGETS(weights, x, teacher, key=key, step=jnp.int32(step))
+    expected = targets_by_hand(weights, x, teacher, trust, key=key)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_no_class_gains_against_the_teacher(x, teacher):
@@ -109,16 +133,35 @@ def test_nothing_is_learned_through_the_targets(x, teacher):
     assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(grads))
 
 
-def test_the_loss_is_the_sum_of_two_cross_entropies(x, teacher):
-    labels = jnp.arange(12) % K
-    loss, parts = MODEL.loss(
+def test_the_loss_is_two_cross_entropies_of_images_that_were_changed(x, teacher):
+    key, weights = jax.random.key(4), opinionated()
+    x_labeled, labels = x[:5][::-1] ** 2, np.array([2, 0, 1, 1, 2])
+    loss, parts = LOSS(
+        weights,
+        (x, teacher),
+        (x_labeled, jnp.asarray(labels)),
+        key=key,
+        step=jnp.int32(25),
+    )
+    of_targets, of_unlabeled, of_labeled = jax.random.split(key, 3)
+    targets = targets_by_hand(weights, x, teacher, 0.5, key=of_targets)
+    log_probs = log_softmax(weights, CHANGED(of_unlabeled, x))
+    unlabeled = -(targets * log_probs).sum(axis=1).mean()
+    log_probs = log_softmax(weights, CHANGED(of_labeled, x_labeled))
+    labeled = -log_probs[np.arange(5), labels].mean()
+    assert parts.pop("cross_entropy_unlabeled") == pytest.approx(unlabeled, rel=1e-5)
+    assert parts.pop("cross_entropy") == pytest.approx(labeled, rel=1e-5)
+    assert loss == pytest.approx(unlabeled + labeled, rel=1e-5)
+    assert parts == {"loss": loss}
+
+
+def test_fresh_weights_say_nothing_of_the_class(x, teacher):
+    _, parts = LOSS(
         params(),
         (x, teacher),
-        (x, labels),
+        (x[:5], jnp.arange(5) % K),
         key=jax.random.key(4),
         step=jnp.int32(0),
     )
-    assert loss == parts["cross_entropy"] + parts["cross_entropy_unlabeled"]
-    # Fresh weights say nothing of the class: about log K either way.
     assert parts["cross_entropy"] == pytest.approx(np.log(K), abs=0.4)
     assert parts["cross_entropy_unlabeled"] == pytest.approx(np.log(K), abs=0.4)
