@@ -6,6 +6,7 @@ follow. A process that runs by itself leads.
 """
 
 import faulthandler
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -20,15 +21,19 @@ from jax.experimental import multihost_utils
 from ssl_vae.errors import InputError, RunError, Stopped, say
 
 FOREVER = 7 * 24 * 3600 * 1000  # milliseconds: a process that dies is noticed sooner
+_numbers = itertools.count()  # of teams: what is told stays told until all have ended
 
 
 class Team:
-    """This process among those of the run; `go` must be called by all in turn."""
+    """This process among those of the run; `go` must be called by all in turn.
+
+    All make as many teams: one run's may have ended in different rounds.
+    """
 
     def __init__(self) -> None:
         self.size = jax.process_count()
         self.leads = jax.process_index() == 0
-        self._round = 0
+        self._number, self._round = next(_numbers), 0
 
     def go(self) -> None:
         """Waits for the one that leads; it waits for nobody.
@@ -64,7 +69,7 @@ class Team:
 
     def _next(self) -> str:
         self._round += 1
-        return f"ssl_vae/{self._round}"
+        return f"ssl_vae/{self._number}/{self._round}"
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is true in any process; all must ask."""

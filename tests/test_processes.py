@@ -26,26 +26,13 @@ def port():
 
 
 @pytest.fixture
-def start(small_data, port):
-    """Starts the command line as one of some processes; all are ended at the end."""
+def popen():
+    """Starts a Python program; all are ended at the end."""
     started = []
 
-    def one(workdir, *flags, number=0, of=2, patience=120, **changes):
-        fields = SMALL | OWN["m1"] | changes
-        together = [
-            f"--coordinator_address=127.0.0.1:{port}",
-            f"--num_processes={of}",
-            f"--process_id={number}",
-            f"--patience={patience}",
-        ]
+    def one(*args):
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "ssl_vae.main"),
-                *(f"--data_dir={small_data}", f"--workdir={workdir}"),
-                *(f"--config.{name}={value}" for name, value in fields.items()),
-                *(together if of > 1 else []),
-                *flags,
-            ],
+            [sys.executable, *args],
             env=os.environ | {"JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -58,6 +45,29 @@ def start(small_data, port):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(popen, small_data, port):
+    """Starts the command line as one of some processes."""
+
+    def one(workdir, *flags, number=0, of=2, patience=120, **changes):
+        fields = SMALL | OWN["m1"] | changes
+        together = [
+            f"--coordinator_address=127.0.0.1:{port}",
+            f"--num_processes={of}",
+            f"--process_id={number}",
+            f"--patience={patience}",
+        ]
+        return popen(
+            *("-m", "ssl_vae.main"),
+            *(f"--data_dir={small_data}", f"--workdir={workdir}"),
+            *(f"--config.{name}={value}" for name, value in fields.items()),
+            *(together if of > 1 else []),
+            *flags,
+        )
+
+    return one
 
 
 def until_it_trains(run: Path, *processes, lines=1):
@@ -90,6 +100,66 @@ def test_two_processes_find_what_one_finds_and_one_of_them_tells(
     logs = ((r / "metrics.jsonl").read_text() for r in (run, finished("m1")))
     for mine, theirs in zip(*(log.splitlines() for log in logs), strict=True):
         assert json.loads(mine) == pytest.approx(json.loads(theirs), rel=0.01)
+
+
+REFUSED_AND_TOLD_ANEW = """
+import ast
+import sys
+import jax
+from ssl_vae import config, processes
+from ssl_vae.errors import InputError
+from ssl_vae.experiment import run_experiment
+
+port, number, data_dir, workdir, fields = sys.argv[1:]
+jax.config.update("jax_disable_most_optimizations", True)  # they take most of the time
+processes.begin(
+    "on",
+    coordinator_address=f"127.0.0.1:{port}",
+    num_processes=2,
+    process_id=int(number),
+    patience=120,
+)
+best = config.load(config.recipe_path("best"))
+best.update_from_flattened_dict(ast.literal_eval(fields))
+for seed in (int(number), best.seed):
+    best.seed = seed
+    try:
+        run_experiment(best, workdir, data_dir=data_dir)
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_two_processes_that_were_refused_may_then_teach_students_as_one_does(
+    popen, port, finished, small_data, tmp_path
+):
+    """Both learn from the guesses of the one that leads, beside streamed images."""
+    run, fields = tmp_path / "run", SMALL | OWN["best"]
+    processes = [
+        popen(
+            "-c", REFUSED_AND_TOLD_ANEW, str(port), str(n), small_data, run, str(fields)
+        )
+        for n in range(2)
+    ]
+    for process in processes:
+        told, said = process.communicate()
+        assert process.returncode == 0, said
+        assert told.count("the processes of this run were given different") == 1
+    here, there = (Results.load(r / "results.json") for r in (run, finished("best")))
+    assert here.device == "cpu x2"
+    assert here.vae["test_elbo"] == pytest.approx(there.vae["test_elbo"], rel=0.01)
+    np.testing.assert_allclose(
+        here.results[0].test_accuracy, there.results[0].test_accuracy, atol=0.05
+    )
+    stage = Path("labels-8", "splits-0-1", "metrics.jsonl")
+    logs = ((r / stage).read_text().splitlines() for r in (run, finished("best")))
+    for mine, theirs in zip(*map(rows, logs), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3)
+
+
+def rows(lines):
+    """The numbers in the lines of a log."""
+    return [np.hstack(list(json.loads(line).values())) for line in lines]
 
 
 def test_a_stop_of_one_saves_one_state_which_any_number_of_processes_go_on_from(
