@@ -30,7 +30,7 @@ def logs(run):
     }
 
 
-@pytest.mark.parametrize("name", ["m1", "m1_graph", "m2"])
+@pytest.mark.parametrize("name", ["m1", "m1_graph", "m2", "best"])
 def test_streamed_images_train_what_images_on_the_device_do(
     name, finished, small_data, tmp_path
 ):
