@@ -26,8 +26,9 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from ssl_vae import fitting, inputs
+from ssl_vae import fitting, inputs, semisupervised
 from ssl_vae.classifiers import graph
+from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.estimators import SemiSupervisedVAEClassifier, VAEFeatures, load
 from ssl_vae.semisupervised import WAYS
@@ -85,6 +86,17 @@ def test_it_learns_from_few_labels(images, model):
     classifier.fit(x, y)
     assert classifier.score(x, labels) > 0.9
     assert np.mean(classifier.transduction_ == labels) > 0.9
+
+
+@pytest.mark.parametrize("model", ["m1_graph", "best"])
+def test_the_svms_guesses_have_the_labels_shares_of_the_classes(images, model):
+    x, y, labels = images
+    y = np.where(np.isin(np.arange(60), [12, 16, 20]), labels, y)  # six of the first
+    found = clone(CLASSIFIER).set_params(model=model, num_epochs=2).fit(x, y).model_
+    svm = CalibratedSVM(found["classifier"], found["temperature"], found["bias"])
+    features = semisupervised.features(found, np.float32(x.reshape(60, -1)))
+    shares = np.exp(svm.log_probs(features)).mean(axis=0)
+    np.testing.assert_allclose(shares, [0.4, 0.2, 0.2, 0.2], atol=1e-3)
 
 
 def test_features_of_digits_beat_chance_and_an_untrained_network():

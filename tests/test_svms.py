@@ -14,6 +14,7 @@ import ssl_vae
 from ssl_vae import config as recipes
 from ssl_vae import datasets, placement, svms
 from ssl_vae.classifiers import graph, svm
+from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
 from ssl_vae.models import M1
@@ -90,7 +91,8 @@ def test_a_part_of_the_images_can_be_the_graph(small_data, tmp_path, monkeypatch
 def test_labels_of_some_images_only_and_no_test_set(tmp_path):
     """Cross-validated; what is kept has all labels; asked what to label next."""
     images, classes = blobs(60, seed=0)
-    labels = np.where(np.arange(60) < 12, classes, -1)
+    labeled = [*range(12), 12, 16, 20]  # six are of the first class
+    labels = np.where(np.isin(np.arange(60), labeled), classes, -1)
     np.savez(tmp_path / "mine.npz", images=images, labels=labels)
     config = recipe(labels=(), num_splits=1, dataset=f"npz:{tmp_path}/mine.npz")
     workdir = tmp_path / "run"
@@ -99,11 +101,16 @@ def test_labels_of_some_images_only_and_no_test_set(tmp_path):
     assert (row["protocol"], row["split_seeds"]) == ("cross_validation", [0, 1, 2])
     assert row["test_accuracy_mean"] > 0.6
     kept = svm.load_svm(workdir / "classifier.skops")[-1]
-    assert kept.shape_fit_ == (5 * 12, 4)  # as they are, and moved to four sides
+    assert kept.shape_fit_ == (5 * 15, 4)  # as they are, and moved to four sides
+    beside = workdir / "labels-15" / "graph.npy"
+    aligned = CalibratedSVM.load(workdir, num_labels=15, beside=beside)
+    log_probs = aligned.log_probs(ssl_vae.load(workdir).features(images))
+    shares = np.exp(log_probs).mean(axis=0)
+    np.testing.assert_allclose(shares, [0.4, 0.2, 0.2, 0.2], atol=1e-3)
     plan = make_plan(config, workdir)
     assert write_suggestions(plan, 5).startswith("5 images to label next")
     with (workdir / "suggestions.csv").open() as file:
-        assert all(int(row["image"]) >= 12 for row in csv.DictReader(file))
+        assert all(int(row["image"]) not in labeled for row in csv.DictReader(file))
 
 
 def test_more_neighbors_than_there_are_images_are_refused(small_data, tmp_path):
