@@ -47,7 +47,7 @@ several processes that do it together:
 
 besides:
   --suggest=N             names N unlabeled images whose labels would help most
-  --dry_run               shows recipe, sizes and how long it trains; does nothing
+  --dry_run               shows recipe, sizes, how long it trains; does nothing
   --helpfull              all flags, those of libraries too
 
 A finished run is used by python -m ssl_vae.predict, ssl_vae.report and
