@@ -209,22 +209,24 @@ def test_what_a_killed_process_left_is_no_data_set(tree, tmp_path):
     assert tfds.find("fashion_mnist", tmp_path / "tfds") is None
 
 
-def test_the_newest_version_is_taken(tmp_path):
+@pytest.fixture
+def versions(tmp_path):
+    """A TFDS folder with three versions of a set."""
     for version in ("3.0.1", "10.0.0", "9.0.0"):
         path = tmp_path / "mnist" / version / "dataset_info.json"
         path.parent.mkdir(parents=True)
         path.touch()
-    assert tfds.find("mnist", tmp_path) == tmp_path / "mnist/10.0.0"
+    return tmp_path
 
 
-def test_a_version_that_is_asked_for_is_taken_or_none(tmp_path):
-    for version in ("3.0.1", "10.0.0", "9.0.0"):
-        path = tmp_path / "mnist" / version / "dataset_info.json"
-        path.parent.mkdir(parents=True)
-        path.touch()
-    assert tfds.find("mnist:9.0.0", tmp_path) == tmp_path / "mnist/9.0.0"
-    assert tfds.find("mnist:3.0.1", tmp_path / "mnist") == tmp_path / "mnist/3.0.1"
-    assert tfds.find("mnist:3.0.0", tmp_path) is None
+def test_the_newest_version_is_taken(versions):
+    assert tfds.find("mnist", versions) == versions / "mnist/10.0.0"
+
+
+def test_a_version_that_is_asked_for_is_taken_or_none(versions):
+    assert tfds.find("mnist:9.0.0", versions) == versions / "mnist/9.0.0"
+    assert tfds.find("mnist:3.0.1", versions / "mnist") == versions / "mnist/3.0.1"
+    assert tfds.find("mnist:3.0.0", versions) is None
 
 
 def test_records_of_tensorflow_are_read(tree, files, tmp_path):
