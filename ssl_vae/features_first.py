@@ -26,8 +26,7 @@ class Said(NamedTuple):
 
     kept: list[Fitted]  # the classifier, of the first split alone: they take memory
     temperature: float
-    classes: np.ndarray  # int [n]
-    scores: np.ndarray  # [n, K]
+    scores: np.ndarray  # [n, K]; the highest is the class that it answers
 
 
 class Measured(NamedTuple):
@@ -96,13 +95,13 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
         _heed(job, num_labels)
         fitted = fit(split.labeled)
         kept = [fitted] if split is every_split[0] else []
-        return Said(kept, fitted.temperature, *fitted.said(split.measured))
+        return Said(kept, fitted.temperature, fitted.scores(split.measured))
 
     accuracy, probs, calibration = [], [], []
     each = svms.side_by_side(said, every_split)
-    for split, (_, temperature, classes, scores) in zip(every_split, each, strict=True):
+    for split, (_, temperature, scores) in zip(every_split, each, strict=True):
         measured = labels[split.measured]
-        accuracy.append(float(np.mean(classes == measured)))
+        accuracy.append(float(np.mean(scores.argmax(axis=1) == measured)))
         probs.append(confidence.class_probs(scores, temperature))
         calibration.append(confidence.figures(scores, measured, temperature))
     [kept] = each[0].kept

@@ -37,11 +37,9 @@ class Alone:
         """The softmax of scores over it are probabilities."""
         return self.classifier.temperature
 
-    def said(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Likeliest classes, int [n], and scores, [n, K], of some test images."""
-        features = self.features[rows]
-        classes = self.classifier.pipeline.predict(features)
-        return classes, self.classifier.scores(features)
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Scores of the classes for some test images, [n, K]."""
+        return self.classifier.scores(self.features[rows])
 
     def save(self, run: Workdir, num_labels: int) -> None:
         """Writes the classifier into a run's folder, as that of so many labels."""
@@ -64,10 +62,9 @@ class OverGraph:
 
     temperature: ClassVar[float] = 1.0
 
-    def said(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As of an SVM alone; the scores are log probabilities."""
-        scores = self.classifier.given(self.features[rows], self.near[rows])
-        return scores.argmax(axis=1), scores
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """As of an SVM alone; they are log probabilities."""
+        return self.classifier.given(self.features[rows], self.near[rows])
 
     def save(self, run: Workdir, num_labels: int) -> None:
         """As of an SVM alone; graphs of other numbers of labels go."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn.model_selection
 import skops.io
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from ssl_vae.classifiers import svm
@@ -71,6 +72,18 @@ def test_cross_validation_finds_a_narrower_kernel_where_it_is_needed(standardize
 def test_cross_validation_keeps_what_it_is_given_where_all_are_as_good(data):
     fitted = svm.fit_svm(*data, C=2.0, standardize=True, cross_validate=True)
     assert (fitted[-1].C, fitted[-1].gamma) == (2.0, "scale")
+
+
+def test_folds_of_the_same_few_labels_are_not_taken_for_independent():
+    """Else nearly every draw of overlapping classes would be given other settings."""
+    departures = 0
+    for seed in range(12):
+        draw, labels = np.random.default_rng(seed), np.repeat(np.arange(4), 6)
+        centers = draw.normal(size=(4, 5))
+        features = centers[labels] + draw.normal(size=(24, 5))
+        pipeline = make_pipeline(SVC(C=2.0, gamma="scale"))
+        departures += bool(svm.better_settings(pipeline, features, labels))
+    assert departures <= 2
 
 
 def test_one_label_a_class_is_too_few_for_cross_validation(data):

@@ -49,6 +49,26 @@ def test_what_is_kept_has_the_accuracy_of_the_first_split(finished):
     assert accuracy == rows(workdir)[0]["test_accuracy"][0]
 
 
+def test_accuracy_is_of_the_answers_that_what_is_kept_gives(tmp_path):
+    """Not of the SVM's count of pairs, which differ for images of noise."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (400, 2, 2), dtype=np.uint8)
+    labels = np.tile(np.arange(10), 40)
+    arrays = {"images": images[:200], "labels": labels[:200]}
+    arrays |= {"test_images": images[200:], "test_labels": labels[200:]}
+    np.savez(tmp_path / "noise.npz", **arrays)
+    config = recipes.load(recipes.recipe_path("m1"))
+    own = {"dataset": f"npz:{tmp_path}/noise.npz", "labels": (100,), "num_splits": 1}
+    config.update_from_flattened_dict(SMALL | own)
+    run_experiment(config, tmp_path / "run")
+    kept = ssl_vae.load(tmp_path / "run")
+    answers = kept.predict(images[200:]) == labels[200:].astype(str)
+    [accuracy] = rows(tmp_path / "run")[0]["test_accuracy"]
+    assert accuracy == np.mean(answers)
+    pairs = svm.load_svm(tmp_path / "run" / "classifier.skops")
+    assert accuracy != pairs.score(kept.features(images[200:]), labels[200:])
+
+
 def test_more_labels_reuse_the_vae_and_fewer_leave_what_is_kept(
     finished, small_data, tmp_path
 ):

@@ -77,7 +77,10 @@ def better_settings(
 
     Three values of each around the pipeline's own are tried. With few labels the best
     of many is best by chance, so the pipeline's own stand unless others are better by
-    more than one standard error of the difference over the folds.
+    more than one standard error of the difference. The folds share most of what they
+    are fitted to, however often they are drawn anew, so that error is not the one of
+    independent folds, but that of the corrected resampled t-test: Nadeau and Bengio
+    2003, "Inference for the generalization error", Machine Learning 52, 239-281.
 
     Args:
       pipeline: With gamma="scale".
@@ -110,7 +113,8 @@ def better_settings(
     scores = np.stack([found[f"split{i}_test_score"] for i in range(folds * repeats)])
     own = len(found["params"]) // 2  # the middle of the grid
     gain = scores - scores[:, [own]]
-    error = gain.std(axis=0, ddof=1) / np.sqrt(len(gain))
+    # Measured images for every fitted one: 1 to folds - 1.
+    error = gain.std(axis=0, ddof=1) * np.sqrt(1 / len(gain) + 1 / (folds - 1))
     best = int(np.argmax(gain.mean(axis=0)))
     return found["params"][best] if gain.mean(axis=0)[best] > error[best] else {}
 
