@@ -3,13 +3,12 @@
     python benchmarks/streaming.py --rounds=3
 
 Trains the default recipe on random images in an .npz file. Every turn is a process of
-its own, or two that each have half of the cores; quoted are medians over the rounds and
-ratios within a round. Memory is the most that a process has held, as Linux counts it.
+its own, or two that share the cores; quoted are medians over the rounds and ratios
+within a round. Memory is the most that a process has held, as Linux counts it.
 """
 
 import argparse
 import json
-import os
 import re
 import socket
 import statistics
@@ -23,6 +22,8 @@ import numpy as np
 
 NUM_IMAGES, SIDE, CLASSES, CHUNK = 60_000, 28, 10, 20_000
 NUM_PARTS = 6  # of an epoch, after a first one that is not timed
+ONE, TWO = "one process", "two processes"
+LARGER = 1000, 6000  # batch sizes that two processes are timed at, too
 
 
 def write_images(path: Path, num_images: int) -> None:
@@ -85,9 +86,6 @@ def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
 def serve(args: argparse.Namespace) -> None:
     """One turn, or this process's part of it; the first prints what it measured."""
     if args.of > 1:
-        cores = sorted(os.sched_getaffinity(0))
-        share = len(cores) // args.of
-        os.sched_setaffinity(0, cores[args.process * share :][:share])
         from ssl_vae import processes
 
         processes.begin(
@@ -142,16 +140,18 @@ def main() -> None:
             "60,000 images on the device": (files[NUM_IMAGES], "device", 100),
             "60,000 images streamed": (files[NUM_IMAGES], "stream", 100),
             f"{args.images:,} images streamed": (files[args.images], "stream", 100),
-            "two processes": (files[NUM_IMAGES], "stream", 100, 2),
-            "one process, batch 1000": (files[NUM_IMAGES], "device", 1000),
-            "two processes, batch 1000": (files[NUM_IMAGES], "stream", 1000, 2),
+            TWO: (files[NUM_IMAGES], "stream", 100, 2),
         }
+        for size in LARGER:
+            one, two = (f"{number}, batch {size}" for number in (ONE, TWO))
+            cases[one] = files[NUM_IMAGES], "device", size
+            cases[two] = files[NUM_IMAGES], "stream", size, 2
         rounds = [
             {name: measure(*case) for name, case in cases.items()}
             for _ in range(args.rounds)
         ]
     for name in cases:
-        one = "one process, batch 1000" if "batch" in name else next(iter(cases))
+        one = name.replace(TWO, ONE) if "batch" in name else next(iter(cases))
         rate = statistics.median(r[name]["rate"] for r in rounds)
         ratio = statistics.median(r[name]["rate"] / r[one]["rate"] for r in rounds)
         peak = statistics.median(r[name]["peak"] for r in rounds)

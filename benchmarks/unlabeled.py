@@ -130,12 +130,12 @@ def svms(given: Given, known: np.ndarray, one_hot: np.ndarray) -> dict[str, np.n
     """The SVM alone, and what the unlabeled images can do to its probabilities."""
     labels = one_hot.argmax(axis=1)
     fitted = CalibratedSVM.fitted(given.train[known], labels, **SVM)
-    alone = fitted.pipeline.predict(given.test)
+    alone = fitted.scores(given.test)
     fitted, of_train = fitted.aligned(given.train, one_hot.mean(axis=0))
     train, test = np.exp(of_train), np.exp(fitted.log_probs(given.test))
     values, smoother = (smoothed(given.graph, train, s) for s in (1, 3))
     return {
-        "SVM": one_hot_of(alone, one_hot.shape[1]),
+        "SVM": alone,
         "  classes in proportion": test,
         "  and smoothed over the graph": test + given.neighbors @ values,
         "  SVM of its labels": taught(given, values, known, one_hot),
