@@ -33,6 +33,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from ssl_vae import fields, fitting, semisupervised
 from ssl_vae.classifiers import confidence
 from ssl_vae.errors import InputError
+from ssl_vae.files import replacing
 from ssl_vae.fitting import Schedule
 from ssl_vae.inputs import (
     UNLABELED,
@@ -63,10 +64,8 @@ class _VAEEstimator(BaseEstimator):
     def save(self, path: str | Path) -> None:
         """Writes the fitted estimator to a skops file, which holds data and no code."""
         check_is_fitted(self)
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        skops.io.dump(self, partial)
-        partial.replace(path)
+        with replacing(Path(path)) as partial:
+            skops.io.dump(self, partial)
 
     def _parameters(self) -> dict[str, Any]:
         """All parameters, those that a recipe has too in plain types and checked."""

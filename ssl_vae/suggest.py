@@ -8,6 +8,7 @@ import numpy as np
 from ssl_vae import trained
 from ssl_vae.classifiers.queries import most_useful
 from ssl_vae.datasets import Images
+from ssl_vae.files import replacing
 from ssl_vae.plan import Plan
 from ssl_vae.report import pictures
 from ssl_vae.workdir import Workdir
@@ -80,6 +81,5 @@ def _write(run: Workdir, table: list[dict[str, str]]) -> None:
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    partial = run.path / "suggestions.csv.partial"
-    partial.write_text(text.getvalue(), "utf-8", errors="surrogateescape")
-    partial.replace(run.path / "suggestions.csv")
+    with replacing(run.path / "suggestions.csv") as partial:
+        partial.write_text(text.getvalue(), "utf-8", errors="surrogateescape")

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError, RunError, in_a_line
+from ssl_vae.files import replacing
 
 logger = logging.getLogger("ssl_vae")
 
@@ -29,9 +30,8 @@ MAX_JSON_BYTES = 64 << 20
 
 def write_json(path: Path, content: Any) -> None:
     """Writes strict JSON (no NaN) in one rename: never a half-written file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -77,9 +77,8 @@ class Stage:
             except (ValueError, KeyError, TypeError, RecursionError):
                 break
             kept.append(line)
-        partial = self.metrics.with_name(self.metrics.name + ".partial")
-        partial.write_bytes(b"".join(kept))
-        partial.replace(self.metrics)
+        with replacing(self.metrics) as partial:
+            partial.write_bytes(b"".join(kept))
 
     def take(self, run: "Workdir") -> None:
         """Becomes a copy of the training in a run's own folder, in one rename.

@@ -18,6 +18,7 @@ FLOORS = [
         "batches",
         "devices",
         "fields",
+        "files",
         "finite",
     ],
     [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ssl_vae.classifiers import confidence, proportions, svm
+from ssl_vae.files import replacing
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -101,9 +102,8 @@ class CalibratedSVM:
         }
         if beside:
             content["beside_sha256"] = _digest(beside)
-        partial = json_file.with_name(json_file.name + ".partial")
-        partial.write_text(json.dumps(content) + "\n")
-        partial.replace(json_file)
+        with replacing(json_file) as partial:
+            partial.write_text(json.dumps(content) + "\n")
 
     @classmethod
     def load(cls, folder: Path, *, num_labels: int, beside: Path | None = None) -> Self:

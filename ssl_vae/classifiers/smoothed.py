@@ -10,6 +10,7 @@ from scipy import sparse
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.graph import Neighbors, smoothed
 from ssl_vae.errors import in_a_line
+from ssl_vae.files import replacing
 
 LEAST_PROB = 1e-9
 
@@ -78,10 +79,8 @@ class SmoothedSVM:
           num_labels: Of the run that it stands for; `load` asks for the same.
         """
         graph.parent.mkdir(parents=True, exist_ok=True)
-        partial = graph.with_name(graph.name + ".partial")
-        with partial.open("wb") as file:
+        with replacing(graph) as partial, partial.open("wb") as file:
             np.save(file, np.hstack([self.neighbors.vertices, self.values]))
-        partial.replace(graph)
         self.svm.save(folder, num_labels=num_labels, beside=graph)
 
     @classmethod

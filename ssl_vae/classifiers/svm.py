@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_vae.errors import InputError, in_a_line
+from ssl_vae.files import replacing
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -123,9 +124,8 @@ def save_svm(pipeline: Pipeline, path: Path) -> None:
     """Writes the pipeline as a skops file, which holds data and no code."""
     import skops.io
 
-    partial = path.with_name(path.name + ".partial")
-    skops.io.dump(pipeline, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        skops.io.dump(pipeline, partial)
 
 
 def load_svm(path: Path) -> Pipeline:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_vae.errors import InputError, in_a_line
+from ssl_vae.files import replacing
 
 Evidence = Mapping[str, np.ndarray]
 
@@ -47,10 +48,8 @@ FORM: dict[str, tuple[str, int]] = {
 
 def save(folder: Path, evidence: Evidence) -> None:
     """Writes the file in one rename."""
-    partial = folder / (FILE + ".partial")
-    with partial.open("wb") as file:
+    with replacing(folder / FILE) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **evidence)
-    partial.replace(folder / FILE)
 
 
 def load(folder: Path) -> Evidence:

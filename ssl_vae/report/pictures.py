@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssl_vae.files import replacing
 from ssl_vae.report import figures
 from ssl_vae.report.attempt import attempt
 from ssl_vae.report.evidence import Evidence
@@ -36,9 +37,8 @@ def save_pictures(folder: Path, evidence: Evidence) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG file in one rename."""
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _grid(pictures: np.ndarray, column_names: Sequence[str]) -> tuple[Figure, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from ssl_vae.files import replacing
 from ssl_vae.report import charts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +53,6 @@ def markdown(text: object) -> str:
 def write(path: Path, template: str, content: dict[str, Any]) -> None:
     """Writes a template's text in one rename."""
     text = environment().get_template(template).render(content)
-    partial = path.with_name(path.name + ".partial")
-    # A folder's name need not be text: what is not becomes a question mark.
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    partial.replace(path)
+    with replacing(path) as partial:
+        # A folder's name need not be text: what is not becomes a question mark.
+        partial.write_text(text, encoding="utf-8", errors="replace")
