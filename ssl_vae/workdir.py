@@ -1,7 +1,6 @@
 """The folder of one run: what lies in it under which name, and whose it is."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from ml_collections import ConfigDict
 from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError, RunError, in_a_line
-from ssl_vae.files import replacing
+from ssl_vae.files import locked, replacing
 
 logger = logging.getLogger("ssl_vae")
 
@@ -282,27 +281,20 @@ class Workdir:
 
 
 def _open_locked(path: Path) -> IO[str]:
-    """The lock file, made if need be, open and locked."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with file:
-                file.seek(0)
-                owner = file.read(200) or "another process"
-            raise InputError(
-                f"--workdir={path.parent}: in use by {owner}; wait for it or choose"
-                " another --workdir"
-            ) from None
-        except OSError as error:  # some network file systems
-            logger.warning("%s: no lock to be had here (%s)", path, error.strerror)
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # its last owner has just removed it
+    """The lock file of a run's folder, made if need be, open and locked."""
+    try:
+        file, alone = locked(path, wait=False)
+    except BlockingIOError:
+        owner = "another process"
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            owner = path.read_text()[:200] or owner
+        raise InputError(
+            f"--workdir={path.parent}: in use by {owner}; wait for it or choose"
+            " another --workdir"
+        ) from None
+    if not alone:  # some network file systems
+        logger.warning("%s: no locks are to be had in this file system", path)
+    return file
 
 
 def _with_tuples(content: Any) -> Any:
