@@ -64,8 +64,10 @@ class Plan:
         return Splits(self.data, num_labels)
 
     def split_seeds(self, num_labels: int) -> range:
-        """Of the splits that are measured."""
-        return range(self.splits(num_labels).number(self.recipe.num_splits))
+        """Of the splits that are measured: no fewer than before, where anew."""
+        asked = self.splits(num_labels).number(self.recipe.num_splits)
+        row = self.before.row(num_labels) if self.before else None
+        return range(max(asked, len(row.split_seeds) if row else 0))
 
     def batch_sizes(self, num_labels: int, group: str = "train") -> list[int]:
         """Images a step: of all or of the unlabeled; and of the labeled, if any.

@@ -46,7 +46,8 @@ class Row:
     test_accuracy_std: float  # sample deviation (n - 1), 0 for one split
     # Where every split has a model of its own: its figures, one dict a split seed.
     vae: list[dict[str, Any]] = field(default_factory=list)
-    # How far the classifier's probabilities can be trusted, one dict a split seed.
+    # How far the classifier's probabilities can be trusted, one dict a split seed. A
+    # fold of a cross-validation has few images, whose calibration error is too large.
     calibration: list[dict[str, float]] = field(default_factory=list)
     # Where there are VAEs of several seeds: `test_accuracy` is the mean over them.
     seeds: list[int] = field(default_factory=list)
@@ -217,12 +218,13 @@ class Results:
         known = self.dataset["sha256"] == CANONICAL_SHA256["fashion_mnist"]
         lines = [[*head, "reported reference %"] if known else head]
         for row in (r for r in self.results if r.labels in label_counts):
+            several_splits = len(row.split_seeds) > 1
             line = [
                 str(row.labels),
                 str(self.vae["latent_dim"]),
                 row.classifier,
                 f"{100 * row.test_accuracy_mean:.2f}",
-                f"{100 * row.test_accuracy_std:.2f}",
+                f"{100 * row.test_accuracy_std:.2f}" if several_splits else "-",
                 str(len(row.split_seeds)),
             ]
             if several:

@@ -79,7 +79,8 @@ class Splits:
         """How many splits are measured when so many are asked for.
 
         One if all labels are chosen: there is no other choice. In cross-validation
-        whole passes, so that each labeled image is measured, and as often as any other.
+        whole passes, so that each labeled image is measured in every one: by one fold
+        if its label was chosen, by all folds if not.
         """
         if self.data.cross_validated:
             return -(-asked // self._num_folds) * self._num_folds

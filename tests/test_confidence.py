@@ -91,6 +91,28 @@ def test_a_temperature_undoes_scores_that_are_too_large():
     assert confidence.calibration_error(boastful, labels) > 0.2
 
 
+def test_images_that_are_all_right_leave_the_temperature_alone():
+    scores = np.array([[-0.1, -9.0], [-9.0, -0.2], [-0.3, -0.9]])
+    assert confidence.fit_temperature(scores, np.array([0, 1, 0])) == 1
+    assert confidence.fit_temperature(scores, np.array([0, 0, 0])) > 1
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_the_temperature_halves_the_error_where_classes_overlap(num_classes):
+    rng = np.random.default_rng(0)
+
+    def drawn(size):
+        labels = np.repeat(np.arange(num_classes), size)
+        return rng.normal(labels[:, None], 1.0, (len(labels), 3)), labels
+
+    few, others = drawn(40), drawn(1000)
+    pipeline = svm.fit_svm(*few, C=2.0, standardize=False)
+    temperature = confidence.temperature_of(pipeline, *few)
+    scores = confidence.class_scores(pipeline, others[0])
+    trust = confidence.figures(scores, others[1], temperature)
+    assert trust["error"] < trust["error_before"] / 2
+
+
 def test_the_calibration_error_by_hand():
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [1.0, 0.0]])
     labels = np.array([0, 1, 1, 0])

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from ssl_vae.report.paired import Cell, Column, compare
 from ssl_vae.results import Row
 
 
-def row(accuracy, collapsed=None):
+def row(accuracy, collapsed=None, protocol="inductive"):
     """A row of accuracies by split seed; `collapsed` are seeds of models that have."""
     vae = [{"collapsed": seed in collapsed} for seed in accuracy] if collapsed else []
-    return Row.measured(100, "svm_rbf", accuracy, protocol="inductive", vae=vae)
+    return Row.measured(100, "svm_rbf", accuracy, protocol=protocol, vae=vae)
 
 
 EASY = row({0: 0.5, 1: 0.6, 2: 0.9, 3: 0.9})  # two choices more, and those are easy
@@ -33,13 +34,23 @@ def test_the_difference_to_the_best_is_taken_choice_by_choice():
     behind, best = compare([first, second]).cells
     less = [0.02, 0.03, 0.04]
     assert behind.behind == pytest.approx(np.mean(less))
-    assert behind.error == pytest.approx(np.std(less, ddof=1) / np.sqrt(3))
+    low, high = scipy.stats.ttest_1samp(less, 0).confidence_interval(0.95)
+    assert behind.margin == pytest.approx((high - low) / 2)
     assert (best.best, best.behind) == (True, 0)
 
 
-def test_one_shared_choice_has_a_difference_without_an_error():
+def test_folds_have_a_difference_without_an_interval():
+    folds = [{0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.52, 1: 0.63, 2: 0.74}]
+    behind, _ = compare(
+        [row(each, protocol="cross_validation") for each in folds]
+    ).cells
+    assert behind.behind == pytest.approx(0.03)
+    assert behind.margin is None
+
+
+def test_one_shared_choice_has_a_difference_without_an_interval():
     behind, best = compare([row({4: 0.5, 5: 0.9}), row({4: 0.75})]).cells
-    assert (behind.behind, behind.error) == (0.25, None)
+    assert (behind.behind, behind.margin) == (0.25, None)
     assert best.best
 
 

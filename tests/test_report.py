@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from ssl_vae.report import (
 )
 from ssl_vae.report.__main__ import main
 from ssl_vae.report.card import write_card
+from ssl_vae.results import Row
 from ssl_vae.workdir import Workdir
 
 CHANGES = {
@@ -258,6 +260,41 @@ def test_cross_validation_is_called_by_its_name(m1, tmp_path):
     assert "each image judged in its fold," in card and "first choice" not in card
 
 
+def test_a_calibration_error_of_folds_is_that_of_all_their_images(m1, tmp_path):
+    rows = results_of(m1).results
+    own = f"{np.mean([each['error'] for each in rows[0].calibration]):.3f}"
+    assert own in written(tmp_path, m1).text
+    rows = [dataclasses.replace(row, protocol="cross_validation") for row in rows]
+    shown = written(tmp_path, m1, results=rows)
+    assert own not in shown.text and "A fold has too few images to tell" in shown.text
+
+
+def test_one_choice_has_no_deviation(m1, tmp_path):
+    results = results_of(m1)
+    first = [
+        Row.measured(n, "svm_rbf", {0: results.row(n).test_accuracy[0]}, protocol="any")
+        for n in (8, 40)
+    ]
+    mean = f"{100 * first[0].test_accuracy_mean:.2f}"
+    written(tmp_path, m1, results=first)
+    table = (tmp_path / "page.html").read_text().split("accuracy of this run, %")[1]
+    [body] = re.findall("<tbody>(.*?)</tbody>", table.split("</table>")[0], re.DOTALL)
+    assert f"<td>{mean}</td>" in body and "±" not in body
+    results = dataclasses.replace(results, results=first)
+    write_card(tmp_path / "card.md", results, evidence.load(m1))
+    card = (tmp_path / "card.md").read_text()
+    assert (
+        f"| 8 | {mean} | – | 1 |" in card and "see the standard deviation" not in card
+    )
+
+
+def test_the_bound_is_said_to_be_of_the_images_that_it_is_of(m1, tmp_path):
+    assert "ELBO of the test images" in written(tmp_path, m1).text
+    rows = results_of(m1).results
+    rows = [dataclasses.replace(row, protocol="cross_validation") for row in rows]
+    assert "ELBO of the labeled images" in written(tmp_path, m1, results=rows).text
+
+
 def test_a_model_is_told_in_words_even_one_that_is_not_known(m1, tmp_path):
     rows = results_of(m1).results
     rows = [dataclasses.replace(row, classifier="svm_student") for row in rows]
@@ -417,7 +454,7 @@ def test_the_best_run_is_so_over_the_choices_that_are_shared(m1, copy, tmp_path)
     with_rows(copy, **changes, test_accuracy_mean=1.0)
     text = compared(tmp_path, m1, copy)
     assert "8 2 choices 40 2 choices" in text
-    assert f"{50 * sum(accuracy[:2]):.2f}" in text and "−2.00 ± 1.00" in text
+    assert f"{50 * sum(accuracy[:2]):.2f}" in text and "−2.00 ± 12.71" in text
 
 
 def test_a_page_says_where_no_choice_is_shared(m1, copy, tmp_path):

@@ -84,6 +84,12 @@ def test_the_table_shows_the_rows_asked_for_in_percent():
     assert len(RESULTS.table([8, 100]).splitlines()) == 3
 
 
+def test_one_split_has_no_deviation():
+    one = Row.measured(8, "svm_rbf", {0: 0.5}, protocol="inductive")
+    line = dataclasses.replace(RESULTS, results=[one]).table([8]).splitlines()[1]
+    assert line.split() == ["8", "4", "svm_rbf", "50.00", "-", "1"]
+
+
 def test_the_reported_reference_stands_only_beside_the_real_data_set():
     real = dataclasses.replace(
         RESULTS, dataset={"name": "any", "sha256": CANONICAL_SHA256["fashion_mnist"]}

@@ -80,6 +80,10 @@ def _scores_of_pairs(values: np.ndarray) -> np.ndarray:
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     """The temperature at which `class_probs` gives the labels most likelihood.
 
+    1 where every label has the highest score: then no temperature has most, for the
+    likelihood goes on growing as it falls to 0, and these images cannot tell how often
+    others are wrong.
+
     Args:
       scores: float [N, K], of images that their classifier was not fitted on.
       labels: int [N], 0..K-1.
@@ -87,6 +91,8 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     Source: Guo et al. 2017, "On calibration of modern neural networks",
     arXiv:1706.04599, section 4.2.
     """
+    if np.all(scores[np.arange(len(labels)), labels] == scores.max(axis=1)):
+        return 1.0
     import scipy.optimize  # late: half a second
 
     def loss(log_temperature: float) -> float:

@@ -90,6 +90,7 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
         "colors": [_color(i) for i in range(len(runs))],
         "dataset": results[0].dataset,
         "held_out": words.held_out(results[0]),
+        "images": words.images(results[0]),
         "splits": words.splits(results[0]),
         "protocols": [_protocol(*each, runs) for each in protocols.items()],
         "fields": _different([run.recipe for run in runs]),

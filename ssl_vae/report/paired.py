@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 
 from ssl_vae.results import Row
 
@@ -18,7 +19,9 @@ class Cell(NamedTuple):
     row: Row  # of the shared choices; of its own where it is not compared
     best: bool = False
     behind: float = 0.0  # mean of what the best run has more at each choice
-    error: float | None = None  # standard error of that, of two choices or more
+    # Half the width of its 95 % interval, of two choices or more; folds measure the
+    # same images over and over, so theirs would be too narrow.
+    margin: float | None = None
 
 
 class Column(NamedTuple):
@@ -59,6 +62,8 @@ def _beside(best: Row, shared: Sequence[int], row: Row) -> Cell:
     mine = _over(shared, row)
     is_best = mine.test_accuracy_mean == best.test_accuracy_mean
     less = np.subtract(best.test_accuracy, mine.test_accuracy)
-    several = len(less) > 1
-    error = float(np.std(less, ddof=1) / np.sqrt(len(less))) if several else None
-    return Cell(mine, is_best, float(np.mean(less)), error)
+    margin = None
+    if len(less) > 1 and row.protocol != "cross_validation":
+        error = np.std(less, ddof=1) / np.sqrt(len(less))
+        margin = float(scipy.special.stdtrit(len(less) - 1, 0.975) * error)
+    return Cell(mine, is_best, float(np.mean(less)), margin)
