@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from ssl_vae import fields
 from ssl_vae.errors import InputError
@@ -83,6 +83,8 @@ def load(path: str | Path) -> ConfigDict:
             f"--config={path}: get_config() returned a {type(config).__name__}, not a"
             " ml_collections.ConfigDict"
         )
+    if isinstance(config, FrozenConfigDict):
+        config = ConfigDict(config)
     return config.lock()
 
 
@@ -123,7 +125,7 @@ def validate(config: ConfigDict) -> None:
         )
     if "student" in config and "graph" in config:
         raise InputError("a recipe has a group student or a group graph, not both")
-    checks = fields.of_recipe(name, set(config), flat)
+    checks = _checks(config)
     groups = {field.partition(".")[0] for field in checks}
     for field in [*flat, *sorted(set(config) - groups)]:  # a group may be empty
         if field not in checks:
@@ -134,6 +136,17 @@ def validate(config: ConfigDict) -> None:
             raise InputError(f"--config.{field}: the recipe does not set it ({text})")
         if not ok(values[field]):
             raise InputError(f"--config.{field}={values[field]!r}: must be {text}")
+
+
+def _checks(config: ConfigDict) -> dict[str, fields.Check]:
+    flat = flatten(config)
+    return fields.of_recipe(flat["model.name"], set(config), flat)
+
+
+def allowed(config: ConfigDict, field: str) -> str:
+    """What a field of a recipe may hold, in words; raises as `validate`."""
+    validate(config)
+    return _checks(config)[field][1]
 
 
 def value(config: Mapping[str, Any] | ConfigDict, field: str) -> Any:

@@ -1,7 +1,15 @@
-"""What a user may be told in one line instead of a traceback."""
+"""What a user is told in one line instead of a traceback, and the exit status."""
 
 import argparse
+import codecs
+import io
+import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -36,12 +44,6 @@ def say(text: str) -> None:
     print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def say_why(error: InputError | RunError) -> int:
-    """Tells what ends a command, and returns its exit status."""
-    say(f"error: {error}")
-    return 2 if isinstance(error, InputError) else 1
-
-
 class Parser(argparse.ArgumentParser):
     """Of a command's arguments; says a description as it stands."""
 
@@ -53,3 +55,70 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises InputError: the message and where help is."""
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+def path(text: str) -> Path:
+    """The type of an argument that names a file or folder; ~ is the home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~somebody whom nobody knows
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def exit_status(program: Callable[[], int]) -> int:
+    """Runs a command to its end, whatever that is; Ctrl-C ends the process at once.
+
+    Returns:
+      The program's own status. 2 for bad input and 1 for what else went wrong, with one
+      line on stderr; 0 where whoever reads has seen enough.
+    """
+    _print_any_name()
+    try:
+        try:
+            with _at_once_on_ctrl_c():
+                return program()
+        finally:
+            if sys.stdout is not None:  # it was closed before the command began
+                sys.stdout.flush()
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except BrokenPipeError:  # `| head`
+        _drop_output()
+        return 0
+    except (RunError, OSError) as error:
+        say(f"error: {error}")
+        _drop_output()
+        return 1
+
+
+@contextmanager
+def _at_once_on_ctrl_c() -> Iterator[None]:
+    """Lets the system end the process: an exception can be lost in JAX's callbacks."""
+    pythons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if pythons and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+        yield
+
+
+def _print_any_name() -> None:
+    """Lets stdout take names of files that are no text, and what it has no code for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        how = "surrogateescape" if utf8 else "backslashreplace"
+        sys.stdout.reconfigure(errors=how)
+
+
+def _drop_output() -> None:
+    """Keeps Python from trying again, at its end, to write what cannot be written."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

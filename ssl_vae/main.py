@@ -6,9 +6,9 @@ import shlex
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -18,7 +18,7 @@ from ssl_vae import config as recipes
 from ssl_vae import follow, usage
 from ssl_vae.clock import Clock
 from ssl_vae.compiled import keep_compiled
-from ssl_vae.errors import InputError, RunError, Stopped, say, say_why
+from ssl_vae.errors import InputError, RunError, Stopped, exit_status, say
 from ssl_vae.fields import FEW
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
@@ -28,7 +28,6 @@ from ssl_vae.stops import STOPPED, stop_signals
 
 FLAGS = flags.FLAGS
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # XLA's word for it
-T = TypeVar("T")
 
 flags.DEFINE_list(
     "labels", None, "How many training images keep their label: 600, or 100,600,1000."
@@ -117,8 +116,11 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         rest = FLAGS(argv)
     except SystemExit:  # --helpfull and its kin, which absl ends with status 1
         sys.exit(0)
+    except flags.UnrecognizedFlagError as error:
+        name, hint = error.flagname, _hint(error.flagname, config)
+        raise InputError(f"--{name}: not a flag{hint}" if hint else error) from None
     except (flags.Error, TypeError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from None
+        raise InputError(_in_our_words(" ".join(str(error).split()), config)) from None
     if rest[1:]:
         raise InputError(f"{rest[1]}: not a flag; flags begin with --")
     if FLAGS.dataset is not None and "dataset" in FLAGS.config:
@@ -151,11 +153,32 @@ def _take_config_file(argv: list[str]) -> tuple[list[str], str | Path]:
 
 def _check_field(name: str, config: ConfigDict) -> None:
     known = recipes.flatten(config)
+    if name.endswith("model.name"):
+        raise InputError(
+            f"--config.{name}: belongs to the recipe, which is chosen by --config:"
+            f" {', '.join(recipes.names())}"
+        )
     if name in known:
         return
     if any(field.startswith(f"{name}.") for field in known):
         raise InputError(f"--config.{name}: a group of fields; set one of them")
     raise InputError(f"--config.{name}: no such field{recipes.nearest(name, known)}")
+
+
+def _hint(flag: str, config: ConfigDict) -> str:
+    """The field that somebody means who gives it as a flag."""
+    fields = recipes.flatten(config)
+    meant = any(flag == field.rpartition(".")[2] for field in fields)
+    return recipes.nearest(flag, fields) if meant else ""
+
+
+def _in_our_words(message: str, config: ConfigDict) -> str:
+    """What is wrong with a value, by what its field may hold; others as they are."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
+    if not found:
+        return message
+    field, value = found.groups()
+    return f"--config.{field}={value!r}: must be {recipes.allowed(config, field)}"
 
 
 def _label_counts(texts: Sequence[str]) -> tuple[int, ...]:
@@ -233,33 +256,28 @@ def _carry_out(
         sys.exit(STOPPED)
 
 
-def _or_exit(function: Callable[[list[str]], T]) -> Callable[[list[str]], T]:
-    """`function` with what a user can mend turned into one line and an exit status."""
-
-    def guarded(argv: list[str]) -> T:
-        try:
-            return function(argv)
-        except (InputError, RunError) as error:
-            sys.exit(say_why(error))
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and OUT_OF_MEMORY not in str(error):
-                raise
-            say(
-                "error: out of memory; choose a smaller --config.train.batch_size or"
-                " model, with a --workdir of its own"
-            )
-        except OSError as error:  # a full disk, mostly
-            say(
-                f"error: {error}; what was saved before is kept: once that is mended"
-                " the same command goes on"
-            )
-        sys.exit(1)
-
-    return guarded
+def _program() -> NoReturn:
+    """Runs what the flags ask for; what the machine lacks becomes a remedy."""
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except BrokenPipeError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and OUT_OF_MEMORY not in str(error):
+            raise
+        raise RunError(
+            "out of memory; choose a smaller --config.train.batch_size or model, with"
+            " a --workdir of its own"
+        ) from None
+    except OSError as error:  # a full disk, mostly
+        raise RunError(
+            f"{error}; what was saved before is kept: once that is mended the same"
+            " command goes on"
+        ) from None
 
 
 def run() -> None:
-    """The program: exits with 0 done, 2 bad input, 1 anything else, 143 stopped."""
+    """The program; exits as `errors.exit_status` says, with 143 where stopped."""
     keep_compiled()
     logger = logging.getLogger("ssl_vae")
     logger.addHandler(logging.StreamHandler(sys.stderr))
@@ -272,7 +290,7 @@ def run() -> None:
     sys.unraisablehook = lambda _: None
     # Writes that Orbax had not begun when another met the full disk.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    app.run(_or_exit(main), flags_parser=_or_exit(parse_flags))
+    sys.exit(exit_status(_program))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ Needs no JAX, nor scikit-learn but for its digits: bad input is answered at once
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,7 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
     else:
         recipe = recipes.load(recipes.recipe_path("m1"))
         if config is not None:
-            counts = config if isinstance(config, Sequence) else [config]
-            recipe.labels = tuple(int(count) for count in counts)
+            recipe.labels = _label_counts(config)
     recipes.validate(recipe)
     recipe = ConfigDict(recipe.to_dict())  # the caller's stays as it is
     # One run, whatever folder the command is given in.
@@ -152,6 +152,18 @@ def _resolve(config: ConfigDict | int | Sequence[int] | None) -> ConfigDict:
     if recipe.get("m1_workdir"):
         recipe.m1_workdir = _absolute("m1_workdir", recipe.m1_workdir)
     return recipe
+
+
+def _label_counts(given: Any) -> tuple[int, ...]:
+    """Whole numbers, of Python or NumPy, one or several."""
+    try:
+        several = isinstance(given, Iterable)
+        return tuple(index(count) for count in (given if several else [given]))
+    except TypeError:
+        raise InputError(
+            f"{given!r} is no recipe, as ssl_vae.config.load reads it, and no number of"
+            " labels or several"
+        ) from None
 
 
 def _absolute(field: str, path: str) -> str:

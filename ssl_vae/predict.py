@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import io
 import json
 import math
 import os
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ssl_vae import errors
 from ssl_vae.compiled import keep_compiled
 from ssl_vae.datasets import picture
-from ssl_vae.errors import InputError, Parser, RunError, say, say_why
+from ssl_vae.errors import InputError, say
 from ssl_vae.results import Results
 
 # JAX and scikit-learn take seconds to import: only after all checks.
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
+    parser = errors.Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument(
         "--workdir", required=True, metavar="RUN", help="folder of the finished run"
     )
@@ -47,7 +47,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=errors.path,
         metavar="IMAGE",
         help="PNG or JPEG file, or folder of them",
     )
@@ -56,42 +56,40 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 1 when some images could not be decoded."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
+    return errors.exit_status(lambda: _predict(argv))
+
+
+def _predict(argv: Sequence[str] | None) -> int:
     skipped: list[str] = []
     keep_compiled()
-    try:
-        args = _parse(argv)
-        results = Results.of_finished_run(args.workdir)
-        shape = tuple(results.dataset["image_shape"])
-        files, num_resized = fitting(find(args.paths), shape, skipped)
-        if num_resized:
-            say(f"{num_resized} of {len(files)} images are resized to {_size(shape)}")
-        WRITERS[args.format](_records(args.workdir, files, shape, skipped))
-        sys.stdout.flush()
-    except (InputError, RunError) as error:
-        return say_why(error)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        say(f"error: {error}")
-        return 1
+    args = _parse(argv)
+    results = Results.of_finished_run(args.workdir)
+    shape = tuple(results.dataset["image_shape"])
+    files, num_resized = fitting(find(args.paths, skipped), shape, skipped)
+    if num_resized:
+        say(f"{num_resized} of {len(files)} images are resized to {_size(shape)}")
+    WRITERS[args.format](_records(args.workdir, files, shape, skipped))
     for line in skipped:
         say(f"skipped: {line}")
     return 1 if skipped else 0
 
 
-def find(paths: Iterable[Path]) -> list[Path]:
+def find(paths: Iterable[Path], skipped: list[str]) -> list[Path]:
     """Files as given, and all images within folders, sorted; no hidden ones.
 
+    Folders within that may not be read go to `skipped`.
+
     Raises:
-      InputError: naming a path that is not there, or a folder without images.
+      InputError: naming a path that is not there or may not be read, or a folder
+        without images.
     """
-    found = []
+    found: list[Path] = []
     for path in paths:
-        within = (p for p in path.rglob("*") if _is_image(p.relative_to(path)))
-        images = [path] if path.is_file() else sorted(filter(Path.is_file, within))
+        try:
+            inside = not path.is_file()
+            images = sorted(_within(path, skipped)) if inside else [path]
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
         if not images:
             what = "holds no PNG or JPEG file" if path.is_dir() else "does not exist"
             raise InputError(f"{path} {what}")
@@ -99,9 +97,21 @@ def find(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in picture.SUFFIXES and not hidden
+def _within(folder: Path, skipped: list[str]) -> Iterator[Path]:
+    """The images within a folder, none that is hidden or in a hidden folder."""
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            if folder.is_dir():
+                raise error
+            return  # it does not exist
+        skipped.append(f"{error.filename}: {error.strerror}")
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in picture.SUFFIXES and path.is_file():
+                yield path
 
 
 def fitting(

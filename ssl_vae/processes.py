@@ -131,7 +131,14 @@ def begin(
     Raises:
       InputError: when it is not known who the others are.
     """
-    if mode == "off" or (mode == "auto" and not (coordinator_address or _known())):
+    if mode == "off":
+        return
+    if mode == "auto" and not (coordinator_address or _known()):
+        if num_processes is not None or process_id is not None:
+            raise InputError(
+                "--num_processes and --process_id need the --coordinator_address at"
+                " which the processes meet"
+            )
         return
     # SIGTERM is ours: the processes agree on the step at which they stop.
     jax.config.update("jax_enable_preemption_service", False)

@@ -1,6 +1,13 @@
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from ssl_vae.errors import in_a_line
+from ssl_vae.errors import InputError, RunError, exit_status, in_a_line
+
+COMMANDS = ["main", "predict", "report", "datasets", "export"]
 
 
 @pytest.mark.parametrize(
@@ -14,3 +21,70 @@ from ssl_vae.errors import in_a_line
 )
 def test_an_error_is_told_in_a_line(error, line):
     assert in_a_line(error, 10 if "a" * 10 in str(error) else 100) == line
+
+
+def typed(*args, **settings):
+    return subprocess.run(
+        [sys.executable, *args],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "line"),
+    [
+        (InputError("--a=1: no"), 2, "error: --a=1: no"),
+        (RunError("damaged"), 1, "error: damaged"),
+        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left"),
+    ],
+)
+def test_a_command_ends_in_one_line(raised, status, line, capsys):
+    def program():
+        raise raised
+
+    assert exit_status(program) == status
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_for_a_reader_that_has_gone_costs_no_word(name):
+    read, write = os.pipe()
+    os.close(read)
+    done = typed("-m", f"ssl_vae.{name}", "--help", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_answer_that_finds_no_room_is_an_error():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = typed("-m", "ssl_vae.datasets", "digits", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [("utf-8", b"caf\xc3\xa9 \xff\n"), ("ascii", b"caf\\xe9 \\udcff\n")],
+)
+def test_every_name_can_be_printed(encoding, printed):
+    code = (
+        "import sys; from ssl_vae.errors import exit_status;"
+        "sys.exit(exit_status(lambda: print('caf\\xe9 \\udcff')))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, b"")
+
+
+def test_ctrl_c_before_the_work_begins_costs_no_traceback(tmp_path):
+    recipe = tmp_path / "recipe.py"  # asks for the signal while it is read
+    recipe.write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = typed("-m", "ssl_vae.main", f"--config={recipe}", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

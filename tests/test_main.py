@@ -66,8 +66,18 @@ def tmp(tmp_path_factory):
             "--config.train.learning_rate=-1.0: must",
         ),
         (
-            ["--config.model.name=m9"],
-            "--config.model.name='m9': must be m1 or m2 or m1_m2",
+            ["--config.model.name=m2"],
+            "--config.model.name: belongs to the recipe, which is chosen by --config:",
+        ),
+        (["--num_epochs=3"], "--num_epochs: not a flag; did you mean --config.train."),
+        (["--lables=100"], "labels"),
+        (
+            ["--config.classifier.cross_validate=yes"],
+            "--config.classifier.cross_validate='yes': must be True or False",
+        ),
+        (
+            ["--config.train.batch_size=abc"],
+            "--config.train.batch_size='abc': must be a whole number from 1 to",
         ),
         (["--config=missing.py"], "--config=missing.py: no such file"),
         (
@@ -113,6 +123,7 @@ def test_a_bad_flag_gets_one_line_and_exit_status_2(tmp, args, message):
         (["--data_dir=nowhere"], "nowhere"),
         (["--workdir=file"], "is not a folder"),
         (["--labels=7"], "--labels=7: "),
+        (["--num_processes=2"], "--num_processes and --process_id need the --coord"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_status_2(tmp, small_data, args, message):

@@ -282,7 +282,7 @@ def test_hidden_folders_and_folders_named_like_images_are_passed_over(tmp_path):
     hidden = tmp_path / ".cache" / "photos"
     hidden.mkdir(parents=True)
     (hidden / "e.png").touch()
-    found = predict.find([tmp_path / "photos", hidden])  # given by name, so meant
+    found = predict.find([tmp_path / "photos", hidden], [])  # given by name, so meant
     assert found == [tmp_path / "photos/b.png/c.png", hidden / "e.png"]
 
 

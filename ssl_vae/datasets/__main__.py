@@ -1,11 +1,10 @@
 """Command that gets a data set ready and says what it found."""
 
 import argparse
-import io
 import sys
 
 from ssl_vae.datasets import Dataset, load
-from ssl_vae.errors import InputError, Parser
+from ssl_vae.errors import InputError, Parser, exit_status
 
 PROGRAM = "python -m ssl_vae.datasets"
 DESCRIPTION = f"""\
@@ -19,17 +18,17 @@ Reads a data set, fetches it if need be, and says what was found.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 with what the data set is on stdout, 2 without data."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8
-    quiet = False
+    return exit_status(lambda: _describe(argv))
+
+
+def _describe(argv: list[str] | None) -> int:
+    args = _parse(argv)
     try:
-        args = _parse(argv)
-        quiet = args.quiet
         dataset = load(args.name)
-    except InputError as error:
-        if not quiet:
-            sys.stderr.write(f"error: {error}\n")
-        return 2
+    except InputError:
+        if args.quiet:
+            return 2
+        raise
     for line in (*dataset.notes, _summary(dataset)):
         sys.stdout.write(line + "\n")
     return 0

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_vae.errors import InputError, Parser, RunError, say, say_why
+from ssl_vae import errors
+from ssl_vae.errors import InputError
 from ssl_vae.results import Results
-from ssl_vae.workdir import Workdir
+from ssl_vae.workdir import Workdir, read_json
 
 # JAX takes seconds to import: only after all checks.
 
@@ -43,13 +44,13 @@ NEEDED = {"safetensors": "safetensors", "jax": "flatbuffers", "onnx": "onnx"}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
+    parser = errors.Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument(
         "--workdir", required=True, metavar="RUN", help="folder of the finished run"
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=errors.path,
         metavar="DIR",
         help="where the files go (default: RUN/export)",
     )
@@ -64,22 +65,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 1 a bucket that cannot be written."""
+    return errors.exit_status(lambda: _export(_parse(argv)))
+
+
+def _export(args: argparse.Namespace) -> int:
+    chosen = [name for name in FILES if name in (args.format or FILES)]
+    results = Results.of_finished_run(args.workdir)
+    run = Workdir(args.workdir)
+    folder = args.output or run.path / "export"
+    _check_packages(chosen)
     try:
-        args = _parse(argv)
-        chosen = [name for name in FILES if name in (args.format or FILES)]
-        results = Results.of_finished_run(args.workdir)
-        run = Workdir(args.workdir)
-        folder = args.output or run.path / "export"
-        _check_packages(chosen)
         _check_folder(folder)
-        contents = _contents(args.workdir, results, chosen)
-        paths = _write(folder, contents)
-        run.push()
-    except (InputError, RunError) as error:
-        return say_why(error)
+        paths = _write(folder, _contents(args.workdir, results, chosen))
     except OSError as error:
-        say(f"error: {error.filename}: {error.strerror}")
-        return 2
+        raise InputError(f"{error.filename or folder}: {error.strerror}") from None
+    run.push()
     for path in paths:
         print(path if args.output else run.address(path))  # noqa: T201
     return 0
@@ -112,8 +112,8 @@ def _check_folder(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = read_json(path)
+    except InputError:
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 

@@ -1,13 +1,13 @@
 """`python -m ssl_vae.report RUN...`: a run's report made anew, or runs side by side."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_vae.errors import InputError, Parser, RunError, say_why
+from ssl_vae import errors
+from ssl_vae.errors import InputError
 
 if TYPE_CHECKING:
     from ssl_vae.report import compare
@@ -27,11 +27,11 @@ trained; the paths written are printed.
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog=PROGRAM, description=DESCRIPTION)
+    parser = errors.Parser(prog=PROGRAM, description=DESCRIPTION)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=errors.path,
         metavar="FILE.html",
         help=f"where the page goes; default {OUTPUT}, for one run its own folder",
     )
@@ -87,16 +87,12 @@ def _check_output(path: Path) -> None:
         raise InputError(f"--output={path}: {where}")
 
 
-def run() -> None:
-    """The program: exits with 0 done, 2 bad input, 1 anything else."""
-    try:
-        for path in main(sys.argv[1:]):
-            sys.stdout.buffer.write(
-                os.fsencode(path) + b"\n"
-            )  # a name need not be text
-    except (InputError, RunError) as error:
-        sys.exit(say_why(error))
+def run() -> int:
+    """Exit status: 0 done, 2 bad input, 1 anything else."""
+    for path in main(sys.argv[1:]):
+        print(path)  # noqa: T201
+    return 0
 
 
 if __name__ == "__main__":
-    run()
+    sys.exit(errors.exit_status(run))
