@@ -116,11 +116,11 @@ def make_plan(
     for num_labels in recipe.labels:  # before the data, which may have to be fetched
         check_training(recipes.at(recipe, num_labels))
     if workdir is not None:
-        Workdir(workdir).check()
+        Workdir(workdir).check(may_be_finished=True)
     data = load_data(recipe, data_dir)
     name = f"{recipe.recipe}-{data.name}-seed{recipe.seed}"
     run = Workdir(workdir or Path("checkpoints") / name)
-    run.check()
+    run.check(may_be_finished=True)
     before = Results.load(run.results)
     m1_run = _m1_run(recipe, run, data)
     if m1_run:
@@ -128,10 +128,13 @@ def make_plan(
         recipe.m1 = ConfigDict({"model": theirs.model, "train": theirs.train})
     run.check_owner(recipe.to_dict(), data.identity)
     given_m1 = None if run.stage("m1").weights.exists() else m1_run
-    plan = Plan(recipe, data, run, before, _missing(recipe, data, before), given_m1)
+    missing = _missing(recipe, data, run, before)
+    plan = Plan(recipe, data, run, before, missing, given_m1)
     logger.info("workdir: %s", run.name)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
+    else:
+        run.check()
     return plan
 
 
@@ -217,14 +220,41 @@ def _check_same_data(flag: str, dataset: Any, data: Dataset) -> None:
         )
 
 
-def _missing(recipe: ConfigDict, data: Dataset, before: Results | None) -> list[int]:
-    """The numbers of labels asked for that were not measured as is asked for."""
+def _kept(
+    recipe: ConfigDict, data: Dataset, run: Workdir, num_labels: int
+) -> list[Path]:
+    """What a finished run has of its classifier, which is of so many labels."""
+    first = run.stage_of_splits(num_labels, run.groups_of_splits(num_labels, 1)[0])
+    if recipes.learns_labels(recipe):
+        m1 = [run.stage("m1").weights] if "m1" in recipe else []
+        return [*m1, first.weights]
+    names = "vae_weights", "classifier.skops", "classifier.json"
+    paths = [run.path / name for name in names]
+    if "graph" in recipe:
+        paths.append(run.graph(num_labels))
+    if "student" in recipe:
+        whole = run.stage_of_whole(num_labels)
+        paths.append((whole if data.cross_validated else first).weights)
+    return paths
+
+
+def _missing(
+    recipe: ConfigDict, data: Dataset, run: Workdir, before: Results | None
+) -> list[int]:
+    """The numbers of labels asked for that were not measured as is asked for.
+
+    And that of the classifier which the run keeps, where a file of it is gone.
+    """
 
     def known(num_labels: int) -> bool:
         row = before.row(num_labels) if before else None
         if before is None or row is None:
             return False
         if len(row.split_seeds) < Splits(data, num_labels).number(recipe.num_splits):
+            return False
+        if row is before.results[-1] and not all(
+            path.exists() for path in _kept(recipe, data, run, num_labels)
+        ):
             return False
         figures = row.vae or [before.vae]
         asked = recipe.importance_samples

@@ -112,7 +112,10 @@ def load(workdir: str | Path) -> TrainedClassifier:
         parts = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, LookupError, TypeError, RunError) as error:
         reason = in_a_line(error)
-        raise InputError(f"--workdir={workdir}: not a whole run ({reason})") from None
+        raise InputError(
+            f"--workdir={workdir}: not a whole run ({reason}); remove what is damaged,"
+            " and the command of that run makes it anew"
+        ) from None
     return TrainedClassifier(names, shape, row.labels, *parts)
 
 
@@ -142,9 +145,8 @@ def _load_svm(
     if "student" not in recipe:
         return of_svm, encode, of_arrays, weights
     student = Student(shape, num_classes, num_steps=1)
-    whole = run.stage_of_whole(row.labels)
-    if whole.weights.exists():
-        params = _first_weights(whole, 1, student.init)
+    if row.protocol == "cross_validation":
+        params = _first_weights(run.stage_of_whole(row.labels), 1, student.init)
     else:
         params = _first_of_splits(run, row.labels, student.init)
     of_student = _mapped(student.class_logits, params)

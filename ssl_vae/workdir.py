@@ -126,8 +126,11 @@ class Workdir:
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
 
-    def check(self) -> None:
+    def check(self, *, may_be_finished: bool = False) -> None:
         """Refuses a path that cannot become or be a run's folder; writes nothing.
+
+        Args:
+          may_be_finished: Whether a folder with results need not be one to write to.
 
         Raises:
           InputError: naming `--workdir` and what is in the way.
@@ -138,6 +141,8 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: {there} is not a folder")
             if self.path.is_symlink() and there != self.path:
                 raise InputError(f"--workdir={self.path}: a link to nowhere")
+            if may_be_finished and self.results.exists():
+                return
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:

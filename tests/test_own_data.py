@@ -151,6 +151,17 @@ def test_labels_may_be_strings_and_color_images_have_a_test_part(tmp_path):
     assert data.class_names[data.train_labels[row]] == names[1]
 
 
+def test_minus_one_among_names_of_classes_is_unlabeled(tmp_path):
+    told = arrays()
+    names = np.array(["crow", "jay", "owl", "wren"])[told["labels"] % 4].tolist()
+    for i in range(0, 60, 3):
+        names[i] = -1
+    np.savez(tmp_path / "x.npz", images=told["images"], labels=np.array(names))
+    data = datasets.load(f"npz:{tmp_path / 'x.npz'}")
+    assert data.class_names == ("crow", "jay", "owl", "wren")
+    assert data.num_labeled == 40
+
+
 IMAGES = arrays()["images"]
 
 

@@ -206,6 +206,8 @@ def _part(arrays: dict[str, np.ndarray], path: Path, part: str) -> Arrays:
 def _labels(arrays: dict[str, np.ndarray], path: Path, part: str) -> np.ndarray:
     """Labels [N] with the one value for no label."""
     labels = arrays[f"{part}labels"]
+    if labels.dtype.kind == "U":  # -1 beside names, which NumPy made a string
+        labels = np.where(labels == "-1", "", labels)
     if labels.dtype.kind in "ui" and labels.min() < -1:
         raise InputError(
             f"{path}: {part}labels has {labels.min()}: labels from 0 on are needed, "

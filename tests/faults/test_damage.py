@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import OWN, SMALL
 
 import ssl_vae
 from ssl_vae import checkpoint, datasets
+from ssl_vae import config as recipes
 from ssl_vae.checkpoint import Checkpoints, Damaged
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Stopped, run_experiment
@@ -229,6 +231,39 @@ def test_a_run_with_a_damaged_state_and_then_weights_ends_with_the_same_bits(
     shutil.rmtree(workdir / "vae_weights")
     assert harness.run(*command).returncode == 0
     assert harness.numbers(workdir) == harness.numbers(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("m1", "vae_weights"),
+        ("m1", "classifier.skops"),
+        ("m1", "classifier.json"),
+        ("m1_graph", "labels-8/graph.npy"),
+        ("best", "labels-8/splits-*/vae_weights"),
+        ("m2", "labels-8/splits-*/vae_weights"),
+        ("m1_m2", "m1/vae_weights"),
+    ],
+)
+def test_what_a_finished_run_has_lost_its_command_makes_anew(
+    finished, small_data, tmp_path, name, lost
+):
+    workdir = shutil.copytree(finished(name), tmp_path / "run")
+    before = ssl_vae.load(workdir)
+    results = json.loads((workdir / "results.json").read_text())
+    (path,) = workdir.glob(lost)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match="command of that run makes it anew"):
+        ssl_vae.load(workdir)
+    config = recipes.load(recipes.recipe_path(name))
+    config.update_from_flattened_dict(SMALL | OWN[name])
+    run_experiment(config, workdir, data_dir=small_data)
+    images = np.random.default_rng(0).random((20, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(
+        ssl_vae.load(workdir).predict_proba(images), before.predict_proba(images)
+    )
+    again = json.loads((workdir / "results.json").read_text())
+    assert again["results"] == results["results"]
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -92,6 +92,21 @@ def test_a_folder_that_may_not_be_written_is_refused_in_one_line(small_data, tmp
     assert "cannot be written (Permission denied)" in harness.one_line(done.stderr)
 
 
+def test_a_finished_run_that_may_not_be_written_repeats_its_numbers(
+    small_data, tmp_path
+):
+    workdir = tmp_path / "run"
+    command = harness.command(workdir, small_data)
+    first = harness.run(*command)
+    assert first.returncode == 0, first.stderr
+    workdir.chmod(0o555)
+    again = harness.run(*under("anybody"), *command)
+    assert (again.returncode, again.stdout) == (0, first.stdout), again.stderr
+    more = harness.run(*under("anybody"), *command, "--labels=8,16")
+    assert more.returncode == 2
+    assert "cannot be written (Permission denied)" in more.stderr.splitlines()[-1]
+
+
 def test_what_a_run_writes_is_for_its_owner_to_write(small_data, tmp_path):
     for mask, forbidden in ((0o022, 0o022), (0o077, 0o077)):
         workdir = tmp_path / oct(mask)
