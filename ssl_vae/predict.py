@@ -91,7 +91,8 @@ def find(paths: Iterable[Path], skipped: list[str]) -> list[Path]:
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         if not images:
-            what = "holds no PNG or JPEG file" if path.is_dir() else "does not exist"
+            there = "is no file" if path.exists() else "does not exist"
+            what = "holds no PNG or JPEG file" if path.is_dir() else there
             raise InputError(f"{path} {what}")
         found += images
     return found

@@ -31,6 +31,7 @@ class Team:
     """
 
     def __init__(self) -> None:
+        check_devices()
         self.size = jax.process_count()
         self.leads = jax.process_index() == 0
         self._number, self._round = next(_numbers), 0
@@ -102,6 +103,22 @@ class Team:
                 "the processes of this run were given different recipes, labels or"
                 " data; give all of them the same command and the same --workdir"
             )
+
+
+def check_devices() -> None:
+    """Refuses a JAX_PLATFORMS that names no device of this machine.
+
+    Raises:
+      InputError: naming it, and what JAX says.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX's own, without a word
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({_first_line(error)})" if str(error) else ""
+        raise InputError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device{why}; leave it unset"
+        ) from None
 
 
 def _store() -> Any:

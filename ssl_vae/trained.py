@@ -22,6 +22,7 @@ from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.smoothed import SmoothedSVM
 from ssl_vae.errors import InputError, RunError, in_a_line
 from ssl_vae.models import M1, M1M2, M2, Params, Student
+from ssl_vae.processes import check_devices
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir
 
@@ -106,6 +107,7 @@ def load(workdir: str | Path) -> TrainedClassifier:
     recipe, row = run.recipe(), results.results[-1]
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
+    check_devices()
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
     at_labels = recipes.at(recipe, row.labels)
     try:

@@ -262,3 +262,16 @@ def test_a_field_of_another_model_is_refused(m2):
         m2.model.kl_weight = 1.0
     with pytest.raises(InputError, match=r"--config\.model\.kl_weight: no such field"):
         recipes.validate(m2)
+
+
+def test_a_recipe_may_be_frozen(tmp_path):
+    file = tmp_path / "frozen.py"
+    file.write_text(
+        "from ml_collections import FrozenConfigDict\n"
+        "from ssl_vae import config\n"
+        "def get_config():\n"
+        "    return FrozenConfigDict(config.load(config.recipe_path('m1')))\n"
+    )
+    config = recipes.load(file)
+    config.model.latent_dim = 3
+    recipes.validate(config)

@@ -1,3 +1,4 @@
+import argparse
 import os
 import signal
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from ssl_vae.errors import InputError, RunError, exit_status, in_a_line
+from ssl_vae.errors import InputError, RunError, exit_status, in_a_line, path
 
 COMMANDS = ["main", "predict", "report", "datasets", "export"]
 
@@ -81,6 +82,20 @@ def test_every_name_can_be_printed(encoding, printed):
         [sys.executable, "-c", code], capture_output=True, env=environment, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, b"")
+
+
+def test_a_tilde_is_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert path("~/run") == tmp_path / "run"
+    with pytest.raises(argparse.ArgumentTypeError, match="~nobody-of-that-name"):
+        path("~nobody-of-that-name/run")
+
+
+def test_a_device_that_is_not_there_is_told_by_the_name_it_was_asked_by():
+    code = "from ssl_vae.processes import check_devices; check_devices()"
+    environment = os.environ | {"JAX_PLATFORMS": "abacus"}
+    done = typed("-c", code, env=environment)
+    assert "InputError: JAX_PLATFORMS=abacus: JAX finds no such device" in done.stderr
 
 
 def test_ctrl_c_before_the_work_begins_costs_no_traceback(tmp_path):

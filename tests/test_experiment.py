@@ -258,6 +258,15 @@ def test_a_number_of_labels_is_a_recipe_in_itself(small_data, tmp_path, monkeypa
     assert [row.labels for row in results.results] == [8]
 
 
+def test_numbers_of_labels_may_be_numpys_and_nothing_else_will_do(small_data, tmp_path):
+    for given in (np.array([8, 40]), [np.int64(8), 40], range(8, 41, 32)):
+        plan = make_plan(given, tmp_path / "run", data_dir=small_data)
+        assert plan.recipe.labels == (8, 40)
+    for given in ("best", 8.0, np.array([[8]])):
+        with pytest.raises(InputError, match="is no recipe"):
+            make_plan(given, tmp_path / "run", data_dir=small_data)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(small_data, tmp_path):
     config = recipe(**{"train.learning_rate": 10.0, "model.kl_weight": 1000.0})
     with pytest.raises(Diverged, match=DIVERGED):

@@ -184,6 +184,7 @@ IMAGES = arrays()["images"]
         ({"images": np.zeros([60, 2, 300], bool)}, "of type bool: uint8 or float"),
         ({"images": np.zeros([60, 2, 300])}, "more than 256 pixels a side"),
         ({"images": IMAGES / 1.0}, "float64 with values from 0.0 to 209.0: uint8, or"),
+        ({"images": IMAGES % 2}, "of type uint8 with values 0 and 1 alone"),
         ({"images": IMAGES / np.nan}, "with values from nan to nan"),
         ({"images": IMAGES.astype("i4") - 9}, "int32 with values from -9 to"),
         ({"test_images": IMAGES}, "has test_images alone of the test arrays"),
@@ -322,6 +323,15 @@ def write_folder(root):
         folder = "abcd"[k] if number < 12 else "unlabeled"
         save(root / folder / f"{number:02}.png", image)
     return root
+
+
+def test_a_name_that_is_no_text_and_a_pipe_among_the_images_do_no_harm(tmp_path):
+    root = write_folder(tmp_path / "photos")
+    (root / "a").rename(root / os.fsdecode(b"caf\xe9"))
+    os.mkfifo(root / "b" / "pipe.png")
+    data = datasets.load(f"folder:{root}")
+    assert data.class_names == ("b", "c", r"caf\xe9", "d")
+    assert data.num_labeled == 12
 
 
 def save(path, pixels, **options):

@@ -271,6 +271,8 @@ def test_paths_without_images_are_refused(m1_run, tmp_path, capsys):
     for path, message in (("empty", "holds no PNG"), ("nowhere", "does not exist")):
         assert predict.main([f"--workdir={m1_run}", str(tmp_path / path)]) == 2
         assert message in capsys.readouterr().err
+    assert predict.main([f"--workdir={m1_run}", "a" * 300]) == 2
+    assert "aaa: File name too long" in capsys.readouterr().err
     assert predict.main([f"--workdir={tmp_path}", str(tmp_path)]) == 2
     assert "no finished run is there" in capsys.readouterr().err
 

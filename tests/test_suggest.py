@@ -12,6 +12,7 @@ from ssl_vae import datasets, suggest
 from ssl_vae.classifiers.queries import most_useful
 from ssl_vae.experiment import run_experiment
 from ssl_vae.plan import make_plan
+from ssl_vae.report import pictures
 from ssl_vae.suggest import write_suggestions
 
 
@@ -114,3 +115,11 @@ def test_few_images_are_looked_at_at_a_time(plan, monkeypatch):
 def test_nothing_unfinished_is_left_in_the_folder(plan):
     write_suggestions(plan, 12)
     assert not list(plan.workdir.path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 1), (12, 1, 3), (1, 1, 1)])
+def test_images_of_one_pixel_a_side_are_shown(shape, tmp_path):
+    sheet = pictures.contact_sheet(np.zeros([3, *shape], np.uint8), ["a", "b", "c"])
+    pictures.save(sheet, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.width > 300

@@ -12,6 +12,7 @@ in a note.
 
 import logging
 import math
+import os
 import statistics
 from collections import Counter
 from functools import partial
@@ -76,7 +77,7 @@ def find(root: Path) -> Listing:
         if kind == _TEST:
             listing = _add_test(listing, folder)
         else:
-            label = "" if kind in _UNLABELED else folder.name
+            label = "" if kind in _UNLABELED else _as_text(folder.name)
             paths, count = _images_of(folder)
             listing.train.extend(paths)
             listing.labels.extend([label] * len(paths))
@@ -182,8 +183,10 @@ def _content(folder: Path) -> tuple[list[Path], list[Path], int]:
                 folders.append(path)
         elif hidden or path.suffix.lower() not in picture.SUFFIXES:
             others += 1
-        else:
+        elif path.is_file() or path.is_symlink():
             images.append(path)
+        else:  # a pipe would be waited for
+            others += 1
     return folders, images, others
 
 
@@ -206,6 +209,11 @@ def _images_of(folder: Path) -> tuple[list[Path], int]:
     )
 
 
+def _as_text(name: str) -> str:
+    """A folder's name, with two digits for each byte of it that is no text."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _add_test(listing: Listing, folder: Path) -> Listing:
     folders, images, skipped = _content(folder)
     if not folders:
@@ -217,6 +225,6 @@ def _add_test(listing: Listing, folder: Path) -> Listing:
     for each in folders:
         paths, count = _images_of(each)
         listing.test.extend(paths)
-        listing.test_labels.extend([each.name] * len(paths))
+        listing.test_labels.extend([_as_text(each.name)] * len(paths))
         skipped += count
     return listing._replace(skipped=listing.skipped + skipped)

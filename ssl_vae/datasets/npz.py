@@ -217,11 +217,16 @@ def _labels(arrays: dict[str, np.ndarray], path: Path, part: str) -> np.ndarray:
 
 
 def _as_bytes(images: np.ndarray, what: str) -> np.ndarray:
-    """Images as uint8, 0 to 255; of other types after a check of their range."""
-    if images.dtype == np.uint8:
-        return images
+    """Images as uint8, 0 to 255, after a check of their range."""
     top = 1 if images.dtype.kind == "f" else 255
     low, high = images.min(), images.max()
+    if (top, low, high) == (255, 0, 1):
+        raise InputError(
+            f"{what} is of type {images.dtype} with values 0 and 1 alone, which are"
+            " black and nearly black: multiply them by 255, or give floats"
+        )
+    if images.dtype == np.uint8:
+        return images
     if not (low >= 0 and high <= top):  # so written, NaN is refused too
         raise InputError(
             f"{what} is of type {images.dtype} with values from {low} to {high}: "

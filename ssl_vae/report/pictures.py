@@ -51,7 +51,8 @@ def _grid(pictures: np.ndarray, column_names: Sequence[str]) -> tuple[Figure, An
     for axis, picture in zip(
         axes.flat, pictures.reshape(-1, *pictures.shape[2:]), strict=True
     ):
-        axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
+        gray = picture.shape[-1] == 1
+        axis.imshow(picture[..., 0] if gray else picture, cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[])
     for axis, name in zip(axes[0], column_names, strict=True):
         axis.set_title(name, fontsize=8, parse_math=False)

@@ -138,3 +138,21 @@ def test_without_a_network_it_says_so_within_15_seconds(tmp_path):
     assert "--data_dir" in message
     assert time.monotonic() - start < 15 or os.getloadavg()[0] > os.cpu_count()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_may_not_be_read_are_named_and_not_passed_over(tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "shut").mkdir(parents=True)
+    for name in ("a.png", "shut/b.png"):
+        (photos / name).touch()
+    (photos / "shut").chmod(0)
+    code = (
+        "import sys; from pathlib import Path; from ssl_vae import predict;"
+        "skipped = []; found = predict.find([Path(sys.argv[1])], skipped);"
+        "print(*(path.name for path in found), *skipped)"
+    )
+    both = harness.run(*under("anybody"), sys.executable, "-c", code, str(photos))
+    assert both.stdout == f"a.png {photos / 'shut'}: Permission denied\n", both.stderr
+    shut = str(photos / "shut")
+    none = harness.run(*under("anybody"), sys.executable, "-c", code, shut)
+    assert f"InputError: {shut}: Permission denied" in none.stderr

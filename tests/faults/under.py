@@ -10,13 +10,14 @@ import os
 import resource
 import sys
 
-DAC_OVERRIDE = 1
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2
 PR_CAPBSET_DROP = 24
 
 if __name__ == "__main__":
     limit, command = sys.argv[1], sys.argv[2:]
     if limit == "anybody":
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, DAC_OVERRIDE, 0, 0, 0)
+        for capability in (DAC_OVERRIDE, DAC_READ_SEARCH):
+            ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     else:
         of, _, most = limit.partition("=")
         kind = {"files": resource.RLIMIT_FSIZE, "memory": resource.RLIMIT_AS}[of]
