@@ -3,7 +3,8 @@
     python benchmarks/start.py
 
 Prints the seconds from the start of the process of the main job to the first line of
-its log, which comes after 100 steps. The data is decoded before.
+its log, which comes after 100 steps. The data is decoded before, and Python's bytecode
+is kept, as pip leaves it, also where PYTHONDONTWRITEBYTECODE would have it made anew.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from ssl_vae.errors import InputError
 def seconds_to_first_line(command: list[str], workdir: Path, compiled: Path) -> float:
     """Of a run in a new folder, which is ended then."""
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     log = workdir / "metrics.jsonl"
     start = time.perf_counter()
     with subprocess.Popen(
