@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
             "labels": (),  # as the data allows, see `plan.usual_labels`
             "num_splits": 10,
             "importance_samples": 100,
+            "m1_workdir": "",  # a run to take the VAE from
             "model": {
                 "name": "m1",
                 "latent_dim": 10,

@@ -80,7 +80,8 @@ def _other_trainings(recipe: ConfigDict) -> dict[str, ConfigDict]:
 
 def _hint_at_few_steps(recipe: ConfigDict, data: Dataset) -> None:
     """Says how many epochs would be enough where the recipe's are for larger sets."""
-    for name in ["train", *_other_trainings(recipe)]:
+    taken = recipe.get("m1_workdir") and not recipes.learns_labels(recipe)
+    for name in [*([] if taken else ["train"]), *_other_trainings(recipe)]:
         steps, per_epoch = min(_steps(recipe, name, n, data) for n in recipe.labels)
         if steps < FEW_STEPS:
             logger.info(

@@ -17,7 +17,12 @@ from ssl_vae.fields import LATER
 ROW_FIELDS = ("labels", "num_splits", "importance_samples", "data.placement")
 # Where the images were taken from and what their classes are called: which images they
 # are and of which class, a digest says.
-_SAID_BY_DIGEST = ("dataset", "dataset.class_names", "dataset.image_shape")
+_SAID_BY_DIGEST = (
+    "dataset",
+    "dataset.class_names",
+    "dataset.image_shape",
+    "dataset.images_sha256",
+)
 
 
 def recipe_path(name: str) -> Path:

@@ -67,9 +67,8 @@ def _parts(plan: Plan) -> Iterator[Part]:
     """The trainings that a plan leaves to be done."""
     recipe = plan.recipe
     if plan.trains_m1:
-        yield _m1(plan, "M1", recipe.m1.model, recipe.m1.train)
-    if not recipes.learns_labels(recipe) and not plan.workdir.stage().weights.exists():
-        part = _m1(plan, "M1", recipe.model, recipe.train)
+        group = recipe.m1 if "m1" in recipe else recipe
+        part = _m1(plan, "M1", group.model, group.train)
         yield part._replace(num_runs=len(plan.seeds))
     for num_labels in plan.missing:
         if recipes.learns_labels(recipe):

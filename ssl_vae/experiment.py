@@ -115,7 +115,7 @@ def _results(job: Job, command: str) -> Results | None:
         for group in {"train", "student"} & set(recipe):
             sizes = plan.batch_sizes(num_labels, group)
             epochs.check_batch_sizes(sizes, job.mesh, group=group)
-    if plan.trains_m1:
+    if plan.trains_m1 and "m1" in recipe:
         size = recipe.m1.train.batch_size
         epochs.check_batch_sizes([size], job.mesh, group="m1.train")
     if job.team.leads:

@@ -75,7 +75,7 @@ def trained_m1(
     *,
     title: str = "training",
 ) -> tuple[M1, Params]:
-    """The model and its weights: read, or trained on all training images.
+    """The model and its weights: read, or taken, or trained on all training images.
 
     Args:
       job: What it is part of.
@@ -88,6 +88,8 @@ def trained_m1(
     Returns:
       The model, and weights with a leading axis if there are several runs.
     """
+    if job.plan.given_m1 and job.team.leads:
+        stage.take(job.plan.given_m1)
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
     images = job.train_images
     if model.gradient_weight:

@@ -112,6 +112,7 @@ FIELDS: dict[str, dict[str, Check]] = {
     | M1_MODEL
     | {
         "num_seeds": _whole(1, 10_000),
+        "m1_workdir": _text(),
         "classifier.name": _choice("svm_rbf"),
         "classifier.C": _real(0, 1e9, open_low=True),
         "classifier.standardize": _flag(),
@@ -140,6 +141,7 @@ GRAPH: dict[str, Check] = {
 LATER = {
     "data.placement": "auto",
     "num_seeds": 1,
+    "m1_workdir": "",
     "model.dtype": "float32",
     "classifier.shifted": False,
     "m1.model.dtype": "float32",

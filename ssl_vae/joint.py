@@ -85,8 +85,6 @@ def _first(job: Job, keys: Keys) -> tuple[First, Placed, Any]:
     """
     plan, group = job.plan, job.plan.recipe.m1
     stage = plan.workdir.stage("m1")
-    if plan.given_m1 and job.team.leads:
-        stage.take(plan.given_m1)
     m1, params = trained_m1(job, stage, group.model, group.train, keys, title="M1")
     with job.clock.part("features"):
         code = job.train_images.map(m1.encode, params)

@@ -20,7 +20,7 @@ from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
 from ssl_vae.results import Results
 from ssl_vae.splits import Splits
-from ssl_vae.workdir import FORMAT_VERSION, Workdir, read_json
+from ssl_vae.workdir import FORMAT_VERSION, Stage, Workdir, read_json
 
 logger = logging.getLogger("ssl_vae")
 
@@ -34,7 +34,7 @@ class Plan:
     workdir: Workdir
     before: Results | None  # what the run has found so far
     missing: list[int]  # numbers of labels that it has still to measure, ascending
-    given_m1: Workdir | None  # what M1+M2 has still to take its M1 from, if anything
+    given_m1: Workdir | None  # whose VAE is still to be taken, if any
 
     @property
     def finished(self) -> Results | None:
@@ -43,9 +43,9 @@ class Plan:
 
     @property
     def trains_m1(self) -> bool:
-        """Whether the M1 that M1+M2 stands on is still to be trained."""
-        there = self.given_m1 or self.workdir.stage("m1").weights.exists()
-        return "m1" in self.recipe and not there
+        """Whether a VAE of all images is still to be trained."""
+        stage = _m1_stage(self.recipe, self.workdir)
+        return not (stage is None or self.given_m1 or stage.weights.exists())
 
     @property
     def sha256(self) -> str:
@@ -125,11 +125,15 @@ def make_plan(
     m1_run = _m1_run(recipe, run, data)
     if m1_run:
         theirs = m1_run.recipe()
-        recipe.m1 = ConfigDict({"model": theirs.model, "train": theirs.train})
+        group = recipe.m1 if "m1" in recipe else recipe
+        group.model, group.train = theirs.model, theirs.train
     run.check_owner(recipe.to_dict(), data.identity)
-    given_m1 = None if run.stage("m1").weights.exists() else m1_run
+    stage = _m1_stage(recipe, run)
+    given_m1 = None if stage is None or stage.weights.exists() else m1_run
     missing = _missing(recipe, data, run, before)
     plan = Plan(recipe, data, run, before, missing, given_m1)
+    if given_m1:
+        logger.info("M1: taken, with its fields, from %s", given_m1.name)
     logger.info("workdir: %s", run.name)
     if plan.finished:
         logger.info("this run is finished: its stored numbers follow")
@@ -178,14 +182,24 @@ def _absolute(field: str, path: str) -> str:
         raise InputError(f"--config.{field}={path}: {error}") from None
 
 
+def _m1_stage(recipe: ConfigDict, run: Workdir) -> Stage | None:
+    """Where a run has its VAE of all images; None for M2, which has none."""
+    if "m1" in recipe:
+        return run.stage("m1")
+    return None if recipes.learns_labels(recipe) else run.stage()
+
+
 def _m1_run(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
-    """The finished run of the same data that M1+M2 has its M1 from, if one is named.
+    """The finished run of the same images whose VAE is taken, if one is named.
 
     Once it is taken there is a copy in the run's own folder, which is all that counts.
     """
-    if not recipe.get("m1_workdir"):
+    copy = _m1_stage(recipe, run)
+    if copy is None or not recipe.get("m1_workdir"):
         return None
-    flag, copy = f"--config.m1_workdir={recipe.m1_workdir}", run.stage("m1")
+    flag = f"--config.m1_workdir={recipe.m1_workdir}"
+    if recipes.value(recipe, "num_seeds") != 1:
+        raise InputError(f"{flag}: is one VAE; leave --config.num_seeds at 1")
     try:
         there = Workdir(copy.path if copy.weights.exists() else recipe.m1_workdir)
         if not there.config.exists():
@@ -197,7 +211,7 @@ def _m1_run(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
         raise InputError(f"{flag}: no run of this version of ssl_vae")
     if theirs.model.name != "m1":
         raise InputError(f"{flag}: not the folder of a run of the model m1")
-    _check_same_data(flag, content.get("dataset"), data)
+    _check_same_images(flag, content.get("dataset"), data)
     if recipes.value(theirs, "num_seeds") != 1:
         raise InputError(f"{flag}: holds VAEs of several seeds; give a run of one")
     if not there.stage().weights.exists():
@@ -207,15 +221,21 @@ def _m1_run(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
     return there
 
 
-def _check_same_data(flag: str, dataset: Any, data: Dataset) -> None:
-    """Refuses an M1 of other images; `dataset` is what its config.json says of them."""
+def _check_same_images(flag: str, dataset: Any, data: Dataset) -> None:
+    """Refuses an M1 of other images; `dataset` is what its config.json says of them.
+
+    Labels do not matter, but where it does not tell the digest of the images alone.
+    """
+    there = dataset.get("images_sha256") if isinstance(dataset, dict) else None
+    if there == data.images_sha256:
+        return
     unlike = recipes.differences({"dataset": dataset}, {"dataset": data.identity})
     size = dataset.get("image_shape") if isinstance(dataset, dict) else None
     if size != list(data.image_shape):
         unlike = [f"image_shape is {size} there and {list(data.image_shape)} here"]
     if unlike:
         raise InputError(
-            f"{flag}: trained on other images or labels: {'; '.join(unlike)}; leave the"
+            f"{flag}: trained on other images: {'; '.join(unlike)}; leave the"
             " field empty to train an M1"
         )
 

@@ -80,28 +80,32 @@ class Stage:
             partial.write_bytes(b"".join(kept))
 
     def take(self, run: "Workdir") -> None:
-        """Becomes a copy of the training in a run's own folder, in one rename.
+        """Becomes a copy of the finished training in a run's own folder.
 
-        Its config.json comes along, and tells where this is from.
+        Its config.json comes along, and tells where this is from, unless this is a
+        run's own folder too.
 
         Raises:
           RunError: when it cannot be copied.
         """
-        partial = self.path.with_name(self.path.name + ".partial")
-        theirs = run.stage()
+        theirs, taken = run.stage(), self.path / "taken.partial"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(theirs.weights, partial / theirs.weights.name)
-            shutil.copy(theirs.metrics, partial)
-            shutil.copy(run.config, partial)
-            shutil.rmtree(self.path, ignore_errors=True)  # it has no weights
-            partial.replace(self.path)
+            shutil.rmtree(taken, ignore_errors=True)
+            shutil.copytree(theirs.weights, taken / theirs.weights.name)
+            shutil.copy(theirs.metrics, taken)
+            shutil.copy(run.config, taken)
+            if not (self.path / run.config.name).exists():
+                (taken / run.config.name).replace(self.path / run.config.name)
+            (taken / theirs.metrics.name).replace(self.metrics)
+            (taken / theirs.weights.name).replace(self.weights)  # last: it is all there
         except OSError as error:
             raise RunError(
                 f"{run.name}: cannot be copied to {self.path} ({in_a_line(error)})"
             ) from None
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(taken, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # if nothing came of it
 
 
 class Workdir:

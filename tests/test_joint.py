@@ -347,7 +347,7 @@ def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
         ("m2", "m1_workdir=.*: not the folder of a run of the model m1"),
         (
             "data",
-            r"m1_workdir=.*: trained on other images or labels: image_shape is"
+            r"m1_workdir=.*: trained on other images: image_shape is"
             r" \[8, 8, 1\] there and \[10, 10, 1\] here; leave the field empty",
         ),
         ("validation", r"m1_workdir=.*: trained on other images .*: dataset\.name"),

@@ -67,10 +67,19 @@ class Dataset:
         """Number of training images with a label."""
         return int(np.count_nonzero(self.train_labels >= 0))
 
-    @functools.cached_property
+    @property
     def sha256(self) -> str:
         """Hex digest of the shapes and bytes of the arrays: train, then test."""
-        digest = hashlib.sha256()
+        return self._digests[0]
+
+    @property
+    def images_sha256(self) -> str:
+        """That of the training images alone, whatever labels they have."""
+        return self._digests[1]
+
+    @functools.cached_property
+    def _digests(self) -> tuple[str, str]:
+        digest, of_images = hashlib.sha256(), []
         for images, labels in (
             (self.train_images, self.train_labels),
             (self.test_images, self.test_labels),
@@ -78,9 +87,10 @@ class Dataset:
             digest.update(repr(images.shape).encode())
             for part in in_parts(images):
                 digest.update(np.ascontiguousarray(part).data)
+            of_images.append(digest.hexdigest())
             # The digest is the same on a big-endian machine.
             digest.update(labels.astype("<i4").tobytes())
-        return digest.hexdigest()
+        return digest.hexdigest(), of_images[0]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -90,6 +100,7 @@ class Dataset:
             "train": len(self.train_images),
             "test": 0 if self.cross_validated else len(self.test_images),
             "sha256": self.sha256,
+            "images_sha256": self.images_sha256,
             "class_names": list(self.class_names),
             "image_shape": list(self.image_shape),
         }
@@ -97,8 +108,8 @@ class Dataset:
     def described(self, **words: Any) -> "Dataset":
         """The same images and labels with another name, source or notes."""
         other = dataclasses.replace(self, **words)
-        if "sha256" in vars(self):  # of the arrays alone: not to be taken again
-            vars(other)["sha256"] = self.sha256
+        if "_digests" in vars(self):  # of the arrays alone: not to be taken again
+            vars(other)["_digests"] = self._digests
         return other
 
     def holdout(self, num: int) -> "Dataset":
