@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ssl_vae import config as recipes
 from ssl_vae.models import M1, M2, Student
 from ssl_vae.plan import Plan
+from ssl_vae.processes import check_devices
 
 # Training reaches about this part of the rate of one large matrix product on a CPU:
 # see the table in the README. Data, compilation and classifiers come on top.
@@ -39,6 +40,7 @@ def describe(plan: Plan) -> str:
     images = len(plan.data.train_images) + len(plan.data.test_images)
     bytes_of_images = 4 * images * int(np.prod(plan.data.image_shape))
     lines.append(f"images: {bytes_of_images / 1e6:.0f} MB as float32 pixels")
+    check_devices()
     rate, total = _product_rate(), 0.0
     for part in _parts(plan):
         params = jax.eval_shape(part.model.init, jax.random.key(0))

@@ -72,24 +72,29 @@ def exit_status(program: Callable[[], int]) -> int:
       The program's own status. 2 for bad input and 1 for what else went wrong, with one
       line on stderr; 0 where whoever reads has seen enough.
     """
-    _print_any_name()
+    _open_output()
     try:
-        try:
-            with _at_once_on_ctrl_c():
-                return program()
-        finally:
-            if sys.stdout is not None:  # it was closed before the command began
-                sys.stdout.flush()
+        status = _status_of(program)
+        if not status:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head`
+        status = 0
     except InputError as error:
         say(f"error: {error}")
-        return 2
-    except BrokenPipeError:  # `| head`
-        _drop_output()
-        return 0
+        status = 2
     except (RunError, OSError) as error:
         say(f"error: {error}")
-        _drop_output()
-        return 1
+        status = 1
+    _drop_output()
+    return status
+
+
+def _status_of(program: Callable[[], int]) -> int:
+    try:
+        with _at_once_on_ctrl_c():
+            return program()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 @contextmanager
@@ -106,8 +111,13 @@ def _at_once_on_ctrl_c() -> Iterator[None]:
         yield
 
 
-def _print_any_name() -> None:
-    """Lets stdout take names of files that are no text, and what it has no code for."""
+def _open_output() -> None:
+    """Lets stdout take names of files that are no text, and what it has no code for.
+
+    What was closed before the command began is opened: to nowhere.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         how = "surrogateescape" if utf8 else "backslashreplace"
@@ -116,8 +126,6 @@ def _print_any_name() -> None:
 
 def _drop_output() -> None:
     """Keeps Python from trying again, at its end, to write what cannot be written."""
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except OSError:

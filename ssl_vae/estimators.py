@@ -233,12 +233,12 @@ class SemiSupervisedVAEClassifier(ClassifierMixin, _VAEEstimator):
 
     Args:
       model: "m1", a VAE of all images, then an RBF SVM on its features of the labeled;
-        "m1_graph", that, and what the SVM says is smoothed over the graph of the images
-        (the recipe of this name also moves the labeled ones), for classes that are as
-        frequent among the labeled as among all; "m2", one generative model of images
-        and classes; "m1_m2", that model of the latent variable of an M1; "best", "m1"
-        and a convolutional network that learns from the SVM's guesses about all images,
-        for images (not rows), and classes as those of "m1_graph".
+        "m1_graph", that, and what the SVM says is smoothed over the graph of the
+        images, for classes that are as frequent among the labeled as among all; "m2",
+        one generative model of images and classes; "m1_m2", that model of the latent
+        variable of an M1; "best", "m1" and a convolutional network that learns from the
+        SVM's guesses about all images, for images (not rows), and classes as those of
+        "m1_graph". The recipes "m1_graph" and "best" also move the labeled images.
       latent_dim: Length of every latent variable.
       hidden: Widths of the hidden layers of every network.
       kl_weight: M1: factor of the KL term in the loss; below 1 keeps more units active.

@@ -16,8 +16,13 @@ def replacing(path: Path) -> Iterator[Path]:
     writing ends in an error: that leaves the old one.
     """
     partial = path.with_name(path.name + ".partial")
-    yield partial
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def locked(path: Path, *, wait: bool) -> tuple[IO[str], bool]:

@@ -104,15 +104,16 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         if arg.startswith("-") and name.startswith("config."):
             given.add(name.removeprefix("config."))
             _check_field(name.removeprefix("config."), config)
-    config_flags.DEFINE_config_dict(
-        "config",
-        config,
-        "Recipe, a file with get_config(); --config.<field>=<value> changes a field.",
-        sys_argv=argv,
-        flag_values=FLAGS,
-    )
-    FLAGS["config"].default_as_str = f"'{file}'"
     try:
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            "Recipe, a file with get_config(); --config.<field>=<value> changes a"
+            " field.",
+            sys_argv=argv,
+            flag_values=FLAGS,
+        )
+        FLAGS["config"].default_as_str = f"'{file}'"
         rest = FLAGS(argv)
     except SystemExit:  # --helpfull and its kin, which absl ends with status 1
         sys.exit(0)
@@ -153,7 +154,7 @@ def _take_config_file(argv: list[str]) -> tuple[list[str], str | Path]:
 
 def _check_field(name: str, config: ConfigDict) -> None:
     known = recipes.flatten(config)
-    if name.endswith("model.name"):
+    if name in ("model.name", "m1.model.name"):
         raise InputError(
             f"--config.{name}: belongs to the recipe, which is chosen by --config:"
             f" {', '.join(recipes.names())}"
@@ -168,7 +169,7 @@ def _check_field(name: str, config: ConfigDict) -> None:
 def _hint(flag: str, config: ConfigDict) -> str:
     """The field that somebody means who gives it as a flag."""
     fields = recipes.flatten(config)
-    meant = any(flag == field.rpartition(".")[2] for field in fields)
+    meant = any(flag == field.rpartition(".")[2] for field in fields if flag != "name")
     return recipes.nearest(flag, fields) if meant else ""
 
 
@@ -205,6 +206,8 @@ def main(argv: Sequence[str]) -> int:
     with stop_signals() as heard:
         with clock.part("data"):
             plan = make_plan(config, FLAGS.workdir, FLAGS.data_dir)
+        if FLAGS.suggest:
+            plan.workdir.check()
         if FLAGS.dry_run:
             from ssl_vae import dry_run  # late: see above
 

@@ -122,9 +122,8 @@ def make_plan(
     run = Workdir(workdir or Path("checkpoints") / name)
     run.check(may_be_finished=True)
     before = Results.load(run.results)
-    m1_run = _m1_run(recipe, run, data)
-    if m1_run:
-        theirs = m1_run.recipe()
+    m1_run = _m1_run(recipe, run, data) if before is None else None
+    if theirs := _fields_of_m1(recipe, run, m1_run):
         group = recipe.m1 if "m1" in recipe else recipe
         group.model, group.train = theirs.model, theirs.train
     run.check_owner(recipe.to_dict(), data.identity)
@@ -139,6 +138,7 @@ def make_plan(
         logger.info("this run is finished: its stored numbers follow")
     else:
         run.check()
+        _check_founded(recipe, run, before)
     return plan
 
 
@@ -187,6 +187,18 @@ def _m1_stage(recipe: ConfigDict, run: Workdir) -> Stage | None:
     if "m1" in recipe:
         return run.stage("m1")
     return None if recipes.learns_labels(recipe) else run.stage()
+
+
+def _fields_of_m1(
+    recipe: ConfigDict, run: Workdir, m1_run: Workdir | None
+) -> ConfigDict | None:
+    """`model` and `train` of a VAE that is taken: of its run, or noted in this one."""
+    if m1_run:
+        return m1_run.recipe()
+    if not recipe.get("m1_workdir") or not run.config.exists():
+        return None
+    mine = run.recipe()
+    return mine.get("m1", mine)
 
 
 def _m1_run(recipe: ConfigDict, run: Workdir, data: Dataset) -> Workdir | None:
@@ -240,6 +252,22 @@ def _check_same_images(flag: str, dataset: Any, data: Dataset) -> None:
         )
 
 
+def _is_founded(recipe: ConfigDict, run: Workdir) -> bool:
+    """Whether a run's VAE of all images is there, or goes on from a saved state."""
+    stage = _m1_stage(recipe, run)
+    return stage is None or stage.weights.exists() or stage.steps.exists()
+
+
+def _check_founded(recipe: ConfigDict, run: Workdir, before: Results | None) -> None:
+    """Refuses to go on where a run's VAE is gone, and models or numbers are of it."""
+    models = run.path.glob("labels-*/splits-*/vae_weights")
+    if not _is_founded(recipe, run) and (before or any(models)):
+        raise InputError(
+            f"--workdir={run.name}: its VAE of all images is gone, and what is left is"
+            " of that one; choose another --workdir"
+        )
+
+
 def _kept(
     recipe: ConfigDict, data: Dataset, run: Workdir, num_labels: int
 ) -> list[Path]:
@@ -263,7 +291,8 @@ def _missing(
 ) -> list[int]:
     """The numbers of labels asked for that were not measured as is asked for.
 
-    And that of the classifier which the run keeps, where a file of it is gone.
+    And that of the classifier which the run keeps, where a file of it is gone that can
+    be made anew.
     """
 
     def known(num_labels: int) -> bool:
@@ -272,12 +301,13 @@ def _missing(
             return False
         if len(row.split_seeds) < Splits(data, num_labels).number(recipe.num_splits):
             return False
-        if row is before.results[-1] and not all(
-            path.exists() for path in _kept(recipe, data, run, num_labels)
-        ):
-            return False
         figures = row.vae or [before.vae]
         asked = recipe.importance_samples
         return all(each.get("importance_samples") == asked for each in figures)
 
-    return sorted({n for n in recipe.labels if not known(n)})
+    missing = {n for n in recipe.labels if not known(n)}
+    if before and before.results and _is_founded(recipe, run):
+        newest = before.results[-1].labels
+        if not all(path.exists() for path in _kept(recipe, data, run, newest)):
+            missing.add(newest)
+    return sorted(missing)

@@ -106,7 +106,7 @@ class Team:
 
 
 def check_devices() -> None:
-    """Refuses a JAX_PLATFORMS that names no device of this machine.
+    """Refuses to go on without a device, most likely for a wrong JAX_PLATFORMS.
 
     Raises:
       InputError: naming it, and what JAX says.
@@ -114,10 +114,13 @@ def check_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX's own, without a word
-        asked = os.environ.get("JAX_PLATFORMS", "")
         why = f" ({_first_line(error)})" if str(error) else ""
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked:
+            raise InputError(f"JAX finds no device that it can use{why}") from None
         raise InputError(
-            f"JAX_PLATFORMS={asked}: JAX finds no such device{why}; leave it unset"
+            f"JAX_PLATFORMS={asked}: JAX finds no such device{why}; see that it is"
+            " free, or leave this unset"
         ) from None
 
 
@@ -151,7 +154,7 @@ def begin(
     if mode == "off":
         return
     if mode == "auto" and not (coordinator_address or _known()):
-        if num_processes is not None or process_id is not None:
+        if (num_processes or 1) > 1 or process_id:
             raise InputError(
                 "--num_processes and --process_id need the --coordinator_address at"
                 " which the processes meet"

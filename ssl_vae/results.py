@@ -194,7 +194,10 @@ class Results:
           InputError: where there is no finished run of this version.
         """
         run = Workdir(workdir)
-        results = cls.load(run.results) if run.config.exists() else None
+        try:
+            results = cls.load(run.results) if run.config.exists() else None
+        except OSError as error:
+            raise InputError(f"--workdir={workdir}: {error.strerror}") from None
         if results is None or not results.results:
             raise InputError(
                 f"--workdir={workdir}: no finished run is there; train one with"

@@ -26,6 +26,7 @@ from ssl_vae.processes import check_devices
 from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir
 
+REMEDY = "; remove what is damaged, and the command of that run makes it anew"
 OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
 Traceable = Callable[[jax.Array], jax.Array]
 Parts = tuple[OfPixels, OfPixels, Traceable, Params]  # as in TrainedClassifier
@@ -113,10 +114,9 @@ def load(workdir: str | Path) -> TrainedClassifier:
     try:
         parts = load_one(run, at_labels, row, shape, len(names))
     except (OSError, ValueError, LookupError, TypeError, RunError) as error:
-        reason = in_a_line(error)
+        remedy = "" if isinstance(error, RunError) else REMEDY
         raise InputError(
-            f"--workdir={workdir}: not a whole run ({reason}); remove what is damaged,"
-            " and the command of that run makes it anew"
+            f"--workdir={workdir}: not a whole run ({in_a_line(error)}){remedy}"
         ) from None
     return TrainedClassifier(names, shape, row.labels, *parts)
 

@@ -124,6 +124,12 @@ class Workdir:
                 if self._mirror
                 else Path(path).expanduser().absolute()
             )
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"--workdir={path}: weights are saved in folders whose names are UTF-8;"
+                " choose another"
+            ) from None
         except (OSError, RuntimeError) as error:
             raise InputError(f"--workdir={path}: {error}") from None
         self.name = self._mirror.url if self._mirror else str(self.path)

@@ -52,6 +52,32 @@ def test_a_command_ends_in_one_line(raised, status, line, capsys):
     assert said.count("\n") == 1
 
 
+def test_an_error_is_told_and_counts_where_the_reader_has_gone():
+    code = (
+        "import sys; from ssl_vae.errors import InputError, exit_status\n"
+        "def program():\n    print('half')\n    raise InputError('--a=1: no')\n"
+        "sys.exit(exit_status(program))"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = typed("-c", code, stdout=write, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, "error: --a=1: no\n")
+
+
+def test_a_closed_stdout_is_no_error_and_a_closed_stderr_no_part_of_the_answer():
+    shell = f'"{sys.executable}" -m ssl_vae.datasets'
+    quiet = subprocess.run(
+        ["sh", "-c", f"{shell} digits >&-"], capture_output=True, timeout=60
+    )
+    assert (quiet.returncode, quiet.stderr) == (0, b"")
+    mute = subprocess.run(
+        ["sh", "-c", f"{shell} absent 2>&-"], capture_output=True, timeout=60
+    )
+    assert (mute.returncode, mute.stdout) == (2, b"")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_for_a_reader_that_has_gone_costs_no_word(name):
     read, write = os.pipe()
@@ -91,15 +117,23 @@ def test_a_tilde_is_the_home(monkeypatch, tmp_path):
         path("~nobody-of-that-name/run")
 
 
-def test_a_device_that_is_not_there_is_told_by_the_name_it_was_asked_by():
-    code = "from ssl_vae.processes import check_devices; check_devices()"
+@pytest.mark.parametrize("more", [[], ["--dry_run"]])
+def test_a_device_that_is_not_there_is_told_by_the_name_it_was_asked_by(tmp_path, more):
+    args = ["--dataset=digits", "--labels=100", f"--workdir={tmp_path / 'run'}", *more]
     environment = os.environ | {"JAX_PLATFORMS": "abacus"}
-    done = typed("-c", code, env=environment)
-    assert "InputError: JAX_PLATFORMS=abacus: JAX finds no such device" in done.stderr
+    done = typed("-m", "ssl_vae.main", *args, env=environment)
+    assert done.returncode == 2
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("error: JAX_PLATFORMS=abacus: JAX finds no such device")
+    assert not (tmp_path / "run").exists()
 
 
 def test_ctrl_c_before_the_work_begins_costs_no_traceback(tmp_path):
     recipe = tmp_path / "recipe.py"  # asks for the signal while it is read
     recipe.write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
-    done = typed("-m", "ssl_vae.main", f"--config={recipe}", stdout=subprocess.PIPE)
+    code = (  # of a background job the shell lets the signal be ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from ssl_vae.main import run; run()"
+    )
+    done = typed("-c", code, f"--config={recipe}", stdout=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -124,6 +124,16 @@ def test_the_same_call_repeats_the_numbers_without_training(
     assert (workdir / "vae_weights").stat().st_mtime_ns == before
 
 
+def test_a_lost_classifier_is_made_anew_whatever_labels_are_asked_for(
+    finished, small_data, tmp_path
+):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    (workdir / "classifier.skops").unlink()
+    again = run_experiment(recipe(labels=(8,)), workdir, data_dir=small_data)
+    assert again.results == finished[1].results
+    svm.load_svm(workdir / "classifier.skops")
+
+
 def test_two_runs_with_one_seed_are_equal_to_the_last_bit(
     finished, small_data, tmp_path
 ):

@@ -271,7 +271,12 @@ def test_an_m1_that_was_taken_may_go(m1_run, m1_m2_run, small_data, tmp_path):
     shutil.rmtree(first)
     assert np.array_equal(ssl_vae.load(run).predict_proba(images), said)
     assert run_experiment(config, run, data_dir=small_data) == results
+    gone = shutil.copytree(run, tmp_path / "gone")
+    shutil.rmtree(gone / "m1")
+    assert run_experiment(config, gone, data_dir=small_data) == results
     config.num_splits = 2
+    with pytest.raises(InputError, match="its VAE of all images is gone"):
+        run_experiment(config, gone, data_dir=small_data)
     (row,) = run_experiment(config, run, data_dir=small_data).results
     # A split that is trained alone ends like one that is trained with others.
     (together,) = m1_m2_run[1].results

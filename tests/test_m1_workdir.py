@@ -86,6 +86,20 @@ def test_the_run_that_it_was_taken_from_may_go(first, folder, tmp_path):
     assert len(run_experiment(config, tmp_path / "run").results[0].split_seeds) >= 2
 
 
+def test_numbers_outlive_a_taken_vae_and_none_of_another_join_them(
+    first, folder, tmp_path
+):
+    source = shutil.copytree(first, tmp_path / "first")
+    config = recipe("m1", folder, "more", m1_workdir=str(source))
+    results = run_experiment(config, tmp_path / "run")
+    for lost in (tmp_path / "run" / "vae_weights", source):
+        shutil.rmtree(lost)
+    assert run_experiment(config, tmp_path / "run") == results
+    config.labels = (20, 40)
+    with pytest.raises(InputError, match="its VAE of all images is gone"):
+        run_experiment(config, tmp_path / "run")
+
+
 def test_the_estimate_knows_that_nothing_is_trained(first, folder, tmp_path):
     config = recipe("m1", folder, "more", m1_workdir=str(first))
     plan = make_plan(config, tmp_path / "run")

@@ -98,6 +98,8 @@ def tmp(tmp_path_factory):
             "--workdir=~nobody-of-that-name/run: ",
         ),
         (["--workdir=dangling"], "a link to nowhere"),
+        (["--workdir=caf\udce9"], "in folders whose names are UTF-8"),
+        (["--name=m2"], "Unknown command line flag 'name'"),
         (["--labels=" + "9" * 30], "must be whole numbers"),
         (["--dataset=my/images"], "or data of your own: folder:DIR"),
         (["--dataset=folder:"], "or data of your own: folder:DIR"),

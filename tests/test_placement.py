@@ -39,11 +39,13 @@ def test_streamed_images_train_what_images_on_the_device_do(
     on_device = finished(name)
     expected = logs(on_device)
     assert logs(tmp_path).keys() == expected.keys()
+    # What an SVM teaches is as exact as the SVM, whose search ends within 1e-3.
+    rtol = 1e-3 if name == "best" else 1e-4
     for file, lines in logs(tmp_path).items():
         for mine, theirs in zip(lines, expected[file], strict=True):
             assert mine.keys() == theirs.keys()
             for metric in mine:
-                np.testing.assert_allclose(mine[metric], theirs[metric], rtol=1e-4)
+                np.testing.assert_allclose(mine[metric], theirs[metric], rtol=rtol)
     there = Results.load(on_device / "results.json")
     for mine, theirs in zip(results.results, there.results, strict=True):
         np.testing.assert_allclose(mine.test_accuracy, theirs.test_accuracy, atol=0.02)

@@ -157,14 +157,14 @@ def test_labels_of_some_images_only_and_no_test_set(cross_validated):
 def test_what_a_cross_validation_keeps_has_all_labels(cross_validated, tmp_path):
     workdir, config, images, _ = cross_validated
     kept = svm.load_svm(workdir / "classifier.skops")
-    assert kept[-1].shape_fit_ == (15, 4)
+    assert kept[-1].shape_fit_ == (15 * 5, 4)  # every image, and its four moves
     probs = ssl_vae.load(workdir).predict_proba(images)
-    # A folder of before it was trained has the first fold's students alone.
+    # The first fold's students, which are there too, do not stand in for it.
     old = shutil.copytree(workdir, tmp_path / "old")
     shutil.rmtree(old / "labels-15" / "splits-all")
-    assert not np.array_equal(ssl_vae.load(old).predict_proba(images), probs)
+    with pytest.raises(InputError, match="not a whole run"):
+        ssl_vae.load(old)
     # Where its training is missing, it is made again, to the last bit.
-    (old / "results.json").unlink()
     run_experiment(config, old)
     assert np.array_equal(ssl_vae.load(old).predict_proba(images), probs)
 

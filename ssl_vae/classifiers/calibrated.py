@@ -119,7 +119,10 @@ class CalibratedSVM:
           ValueError, KeyError, TypeError: for a file with anything else in it.
         """
         svm_file, json_file = (folder / name for name in FILES)
-        content = json.loads(json_file.read_text())
+        try:
+            content = json.loads(json_file.read_text())
+        except (ValueError, RecursionError):
+            raise ValueError(f"{json_file.name} is damaged") from None
         if content["labels"] != num_labels:
             raise ValueError(
                 f"{json_file.name} is of {content['labels']} labels and not of"

@@ -183,7 +183,7 @@ def _content(folder: Path) -> tuple[list[Path], list[Path], int]:
                 folders.append(path)
         elif hidden or path.suffix.lower() not in picture.SUFFIXES:
             others += 1
-        elif path.is_file() or path.is_symlink():
+        elif path.is_file() or not path.exists():  # a link to nowhere is told
             images.append(path)
         else:  # a pipe would be waited for
             others += 1

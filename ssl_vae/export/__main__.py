@@ -78,7 +78,9 @@ def _export(args: argparse.Namespace) -> int:
         _check_folder(folder)
         paths = _write(folder, _contents(args.workdir, results, chosen))
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: {error.strerror}") from None
+        if error.filename is None:  # a full disk
+            raise
+        raise InputError(f"{error.filename}: {error.strerror}") from None
     run.push()
     for path in paths:
         print(path if args.output else run.address(path))  # noqa: T201

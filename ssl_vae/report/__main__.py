@@ -59,6 +59,8 @@ def main(argv: Sequence[str]) -> Sequence[Path | str]:
         path = flags.output or OUTPUT
         compare.write_comparison(path, runs)
     except OSError as error:
+        if error.filename is None:  # a full disk
+            raise
         raise InputError(
             f"{error.filename}: {error.strerror}; choose another folder or --output"
         ) from None

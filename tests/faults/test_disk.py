@@ -102,9 +102,10 @@ def test_a_finished_run_that_may_not_be_written_repeats_its_numbers(
     workdir.chmod(0o555)
     again = harness.run(*under("anybody"), *command)
     assert (again.returncode, again.stdout) == (0, first.stdout), again.stderr
-    more = harness.run(*under("anybody"), *command, "--labels=8,16")
-    assert more.returncode == 2
-    assert "cannot be written (Permission denied)" in more.stderr.splitlines()[-1]
+    for flag in ("--labels=8,16", "--suggest=3"):
+        more = harness.run(*under("anybody"), *command, flag)
+        assert more.returncode == 2
+        assert "cannot be written (Permission denied)" in more.stderr.splitlines()[-1]
 
 
 def test_what_a_run_writes_is_for_its_owner_to_write(small_data, tmp_path):
