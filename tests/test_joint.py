@@ -355,7 +355,7 @@ def test_m1_may_come_from_another_run(m1_run, small_data, tmp_path, m1_m2_run):
             r"m1_workdir=.*: trained on other images: image_shape is"
             r" \[8, 8, 1\] there and \[10, 10, 1\] here; leave the field empty",
         ),
-        ("validation", r"m1_workdir=.*: trained on other images .*: dataset\.name"),
+        ("validation", r"m1_workdir=.*: trained on other images: .*dataset\.name"),
         ("broken", "m1_workdir=.*config.json: not a JSON file"),
         ("model", "m1_workdir=.*config.json: --config.model.name: the recipe does not"),
         ("version", "m1_workdir=.*: no run of this version of ssl_vae"),
