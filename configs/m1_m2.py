@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             "dataset": "fashion_mnist",
             "data": {"placement": "auto"},  # or device, or stream
             "evaluate_on": "test",
-            "labels": (),  # as the data allows, see `plan.usual_labels`
+            "labels": (),  # as the data allows, see `splits.usual_labels`
             "num_splits": 3,
             "importance_samples": 100,
             # A finished run of a recipe for M1, in place of the group m1.

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             "dataset": "fashion_mnist",
             "data": {"placement": "auto"},  # or device, or stream
             "evaluate_on": "test",
-            "labels": (),  # as the data allows, see `plan.usual_labels`
+            "labels": (),  # as the data allows, see `splits.usual_labels`
             "num_splits": 3,
             "importance_samples": 100,
             "model": {

@@ -14,9 +14,10 @@ from ssl_vae.models import M1, M2, Student
 from ssl_vae.plan import Plan
 from ssl_vae.processes import check_devices
 
-# Training reaches about this part of the rate of one large matrix product on a CPU:
-# see the table in the README. Data, compilation and classifiers come on top.
-SHARE = 0.4
+# Training reaches about this part of the rate of one large matrix product on a CPU,
+# on one more and on another less: see the README, "Speed". Data, compilation and
+# classifiers come on top.
+SHARE = 0.5
 SIDE = 1024  # of the matrices whose product is timed
 
 

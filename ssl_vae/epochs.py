@@ -14,7 +14,7 @@ from ssl_vae.batches import Examples, Streamed, steps_per_epoch
 from ssl_vae.errors import InputError
 from ssl_vae.train import LossFn, Metrics, TrainState, for_each_run, train_steps
 
-STEPS_PER_SCAN = 100  # about a second: how often the log moves and a stop is heard
+STEPS_PER_SCAN = 100  # a second or less: how often the log moves, a stop is heard
 
 Advance = Callable[[TrainState], tuple[TrainState, Metrics]]
 

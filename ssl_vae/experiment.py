@@ -111,13 +111,7 @@ def _results(job: Job, command: str) -> Results | None:
             f"{run.results}: another process has just changed it; give the same command"
             " again"
         )
-    for num_labels in plan.missing:
-        for group in {"train", "student"} & set(recipe):
-            sizes = plan.batch_sizes(num_labels, group)
-            epochs.check_batch_sizes(sizes, job.mesh, group=group)
-    if plan.trains_m1 and "m1" in recipe:
-        size = recipe.m1.train.batch_size
-        epochs.check_batch_sizes([size], job.mesh, group="m1.train")
+    _check_batch_sizes(job)
     if job.team.leads:
         run.claim(recipe.to_dict(), plan.data.identity)
     results = before
@@ -156,6 +150,18 @@ def _results(job: Job, command: str) -> Results | None:
         report.save_documents(run, results)
         results.save(run.results)  # last: with it, this part of the run is finished
     return results if job.team.leads else None
+
+
+def _check_batch_sizes(job: Job) -> None:
+    """Refuses batches that the devices cannot share, of what is still to be trained."""
+    plan, recipe = job.plan, job.plan.recipe
+    if plan.trains_m1:
+        group, m1 = ("m1.train", recipe.m1) if "m1" in recipe else ("train", recipe)
+        epochs.check_batch_sizes([m1.train.batch_size], job.mesh, group=group)
+    per_split = "train" if recipes.learns_labels(recipe) else "student"
+    for num_labels in plan.missing if per_split in recipe else []:
+        sizes = plan.batch_sizes(num_labels, per_split)
+        epochs.check_batch_sizes(sizes, job.mesh, group=per_split)
 
 
 def _way(recipe: ConfigDict) -> ModuleType:

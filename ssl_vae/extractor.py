@@ -92,7 +92,7 @@ def trained_m1(
         stage.take(job.plan.given_m1)
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
     images = job.train_images
-    if model.gradient_weight:
+    if model.gradient_weight and not stage.weights.exists():
         with job.clock.part("features"):
             images = images.seen_as(model.view)
     rows = np.arange(len(job.plan.data.train_images))

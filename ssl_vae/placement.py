@@ -19,6 +19,7 @@ SHARE = 0.5  # of a device's memory that the images may take: training needs som
 CHUNK = 10 * evaluate.EVALUATION_BATCH  # images that are mapped at a time
 
 
+@jax.jit  # one array more at a time, not three
 def pixels(images: Any) -> jax.Array:
     """uint8 images [N, H, W, C] -> float32 pixels in [0, 1], [N, H * W * C]."""
     return jnp.asarray(images).reshape(len(images), -1).astype(jnp.float32) / 255
@@ -32,7 +33,7 @@ class OnDevice:
 
     def examples(self, rows: np.ndarray, own: Any = None) -> Examples:
         """A set of examples: these rows, and more of each run's own."""
-        return Examples(self.arrays, jnp.asarray(rows), own)
+        return Examples(self.arrays, *jax.tree.map(jnp.asarray, (rows, own)))
 
     def take(self, rows: np.ndarray) -> Any:
         """The arrays of a few rows, [len(rows), ...]."""
@@ -67,7 +68,6 @@ class OnHost:
         """A set of examples: these rows, and more of each run's own."""
         if own is None:
             return Streamed(self._read, np.asarray(rows, np.int32), self.prepare)
-        own = jax.tree.map(np.asarray, own)
 
         def read(rows: np.ndarray) -> Any:
             run = np.arange(len(rows)).reshape(-1, *[1] * (rows.ndim - 1))
@@ -114,12 +114,13 @@ def place(data: Dataset, wanted: str) -> Placed:
       InputError: where they are wanted on the device and do not fit.
     """
     images = data.train_images
-    size, room = 4 * images.size, int(SHARE * _device_memory())
+    size = 4 * (images.size + data.test_images.size)
+    room = int(SHARE * _device_memory())
     several = jax.process_count() > 1
     if wanted == "device" and (size > room or several):
         why = (
-            f"{len(images)} images take {size / 1e9:.2f} GB there and"
-            f" {room / 1e9:.2f} GB are to be had"
+            f"{len(images)} images, and those of the test, take {size / 1e9:.2f} GB"
+            f" there and {room / 1e9:.2f} GB are to be had"
         )
         if several:
             why = "each of several processes holds a share of the images"

@@ -168,14 +168,12 @@ def _records(
     classifier = trained.load(workdir)
     with tqdm(total=len(files), unit=" images", disable=None, leave=False) as progress:
         batch = max(1, BATCH_PIXELS // math.prod(shape))
-        batch = min(batch, 1 << (len(files) - 1).bit_length())
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
             readable, images = _decoded(part, shape, skipped)
-            # Always as many: compiled once.
-            filler = np.zeros([batch - len(images), *shape], np.uint8)
-            probs = classifier.predict_proba(np.concatenate([images, filler]))
-            for file, row in zip(readable, probs, strict=False):
+            # Where none was whole, there is nothing to ask.
+            rows = classifier.predict_proba(images) if readable else np.empty(0)
+            for file, row in zip(readable, rows, strict=True):
                 yield _record(file, row, classifier.class_names)
             progress.update(len(part))
 

@@ -174,7 +174,7 @@ def _train(
     guesses = job.team.share(guesses)
     labeled = np.stack([split.labeled for split in group.splits])
     examples = [
-        job.train_images.examples(every, jnp.asarray(guesses)),
+        job.train_images.examples(every, guesses),
         labeled_examples(job.train_images, labels, labeled),
     ]
     batch_sizes = plan.batch_sizes(group.num_labels, "student")

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -27,7 +26,8 @@ from ssl_vae.results import Results, Row
 from ssl_vae.workdir import Stage, Workdir
 
 REMEDY = "; remove what is damaged, and the command of that run makes it anew"
-OfPixels = Callable[[jax.Array], np.ndarray]  # [N, H * W * C] -> [N, ...]
+AT_A_TIME = 1024  # images
+OfPixels = Callable[[np.ndarray], np.ndarray]  # [N, H * W * C] -> [N, ...]
 Traceable = Callable[[jax.Array], jax.Array]
 Parts = tuple[OfPixels, OfPixels, Traceable, Params]  # as in TrainedClassifier
 
@@ -79,7 +79,7 @@ class TrainedClassifier:
         """Features of images as in `predict_proba`, float32 [N, latent]."""
         return self.encode(self._pixels(np.asarray(images)))
 
-    def _pixels(self, images: np.ndarray) -> jax.Array:
+    def _pixels(self, images: np.ndarray) -> np.ndarray:
         """Images as float32 in [0, 1], [N, H * W * C], after checking them."""
         shape = images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1)
         if images.ndim not in (3, 4) or shape != self.image_shape or not len(images):
@@ -94,7 +94,7 @@ class TrainedClassifier:
         # Also false for NaN.
         elif not (images.min() >= 0 and images.max() <= 1):
             raise InputError("images of floats must lie in [0, 1]; 0 to 255 as uint8")
-        return jnp.asarray(images.reshape(len(images), -1), jnp.float32)
+        return images.reshape(len(images), -1).astype(np.float32, copy=False)
 
 
 def load(workdir: str | Path) -> TrainedClassifier:
@@ -138,7 +138,7 @@ def _load_svm(
     arrays = traceable.arrays_of(classifier)
     weights: Params = {"m1": m1_params, "svm": arrays}
 
-    def of_svm(pixels: jax.Array) -> np.ndarray:
+    def of_svm(pixels: np.ndarray) -> np.ndarray:
         return classifier.log_probs(encode(pixels))
 
     def of_arrays(pixels: jax.Array) -> jax.Array:
@@ -153,7 +153,7 @@ def _load_svm(
         params = _first_of_splits(run, row.labels, student.init)
     of_student = _mapped(student.class_logits, params)
 
-    def of_both(pixels: jax.Array) -> np.ndarray:
+    def of_both(pixels: np.ndarray) -> np.ndarray:
         return confidence.together(of_svm(pixels), of_student(pixels))
 
     def both_traced(pixels: jax.Array) -> jax.Array:
@@ -234,8 +234,22 @@ def _load_joint(
 
 
 def _mapped(function: Callable[..., jax.Array], params: Params) -> OfPixels:
-    """`function(params, pixels)` of any number of images, as NumPy arrays."""
-    return lambda pixels: np.asarray(evaluate.map_images(function, params, pixels))
+    """`function(params, pixels)` of any number of images, as NumPy arrays.
+
+    It is given images of 0 up to a power of two: whatever the numbers of images from
+    call to call, few of them are compiled.
+    """
+
+    def of_some(pixels: np.ndarray) -> np.ndarray:
+        filler = (1 << (len(pixels) - 1).bit_length()) - len(pixels)
+        filled = np.pad(pixels, [(0, filler), (0, 0)])
+        return np.asarray(evaluate.map_images(function, params, filled))[: len(pixels)]
+
+    def of_all(pixels: np.ndarray) -> np.ndarray:
+        starts = range(0, len(pixels), AT_A_TIME)
+        return np.concatenate([of_some(pixels[i : i + AT_A_TIME]) for i in starts])
+
+    return of_all
 
 
 def _weights(stage: Stage, init: Callable[[jax.Array], Params]) -> Params:

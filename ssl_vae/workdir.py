@@ -156,6 +156,10 @@ class Workdir:
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not there.exists():
+                # A process that made it, and was refused, has just removed it.
+                self.check(may_be_finished=may_be_finished)
+                return
             raise InputError(
                 f"--workdir={self.path}: cannot be written ({error.strerror}); choose a"
                 " folder of yours"

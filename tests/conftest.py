@@ -4,6 +4,9 @@ import fcntl
 import gzip
 import os
 import struct
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import jax
@@ -14,6 +17,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 NUM_CLASSES, SIDE = 4, 8
+EIGHT = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 
 # What makes the project's recipes small, all of them and each.
 SMALL = {
@@ -61,6 +65,15 @@ def own_folders(tmp_path_factory):
         for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
             patch.setenv(name, str(home))
         yield
+
+
+def run_on_eight(script: str) -> None:
+    """Runs a script in a process of its own, where JAX has eight devices."""
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=os.environ | {"XLA_FLAGS": EIGHT},
+        check=True,
+    )
 
 
 def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:

@@ -1,23 +1,9 @@
 """Eight devices share the batches and find what one device finds."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
+from conftest import run_on_eight
 
 from ssl_vae import devices
-
-EIGHT = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-
-
-def run_on_eight(script):
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=os.environ | {"XLA_FLAGS": EIGHT},
-        check=True,
-    )
 
 
 def test_eight_devices_train_every_model_as_one_does():

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import OWN, SMALL, blobs
+from conftest import OWN, SMALL, blobs, run_on_eight
 
 import ssl_vae
 from ssl_vae import config as recipes
@@ -69,6 +69,29 @@ def test_a_run_with_a_taken_vae_is_one_that_has_trained_it_itself(
     np.testing.assert_array_equal(
         here.predict_proba(images), there.predict_proba(images)
     )
+
+
+def test_devices_need_not_share_the_batches_of_a_vae_that_is_taken(
+    first, folder, tmp_path
+):
+    config = recipe("m1", folder, "more", m1_workdir=str(first))
+    script = f"""
+        from ml_collections import ConfigDict
+        from ssl_vae.errors import InputError
+        from ssl_vae.experiment import run_experiment
+
+        config = ConfigDict({config.to_dict()})
+        results = run_experiment(config, {str(tmp_path / "taken")!r})
+        assert results.device == "cpu x8" and results.results
+        config.m1_workdir = ""
+        try:
+            run_experiment(config, {str(tmp_path / "trained")!r})
+        except InputError as error:
+            assert "28 images a step" in str(error), error
+        else:
+            raise AssertionError
+    """
+    run_on_eight(script)
 
 
 def test_the_run_that_it_was_taken_from_may_go(first, folder, tmp_path):

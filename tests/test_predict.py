@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from conftest import OWN, blobs
 from PIL import Image
 
 import ssl_vae
-from ssl_vae import datasets, predict
+from ssl_vae import datasets, evaluate, predict, trained
 from ssl_vae.datasets import class_folders, picture
 from ssl_vae.errors import InputError
 from ssl_vae.export import __main__ as export
@@ -148,21 +147,23 @@ def test_the_command_writes_json_lines_and_a_table(m1_run, photos, capsys):
     assert capsys.readouterr().out.startswith(f"{one}  {labels[2]} ")
 
 
-def test_few_images_are_not_filled_up_to_many(m1_run, photos, capsys, monkeypatch):
-    asked, classifier = [], ssl_vae.load(m1_run)
+def test_whatever_the_number_of_images_few_numbers_are_compiled(m1_run, monkeypatch):
+    asked, map_images = [], evaluate.map_images
 
-    def counted(images):
-        asked.append(len(images))
-        return classifier.predict_proba(images)
+    def counted(function, params, pixels):
+        asked.append(len(pixels))
+        return map_images(function, params, pixels)
 
-    fake = SimpleNamespace(predict_proba=counted, class_names=classifier.class_names)
-    monkeypatch.setattr("ssl_vae.trained.load", lambda _: fake)
-    for num_files, num_images in ((1, 1), (3, 4), (6, 8)):
-        files = [str(path) for path in sorted(photos[0].rglob("*.png"))[:num_files]]
-        assert predict.main([f"--workdir={m1_run}", "--format=csv", *files]) == 0
-        assert len(capsys.readouterr().out.splitlines()) == 1 + num_files
-        assert asked.pop() == num_images
-        assert not asked
+    monkeypatch.setattr(evaluate, "map_images", counted)
+    monkeypatch.setattr(trained, "AT_A_TIME", 32)
+    classifier, (images, _) = ssl_vae.load(m1_run), blobs(70, seed=3)
+    probs = classifier.predict_proba(images)
+    assert asked == [32, 32, 8]
+    for num, filled in ((1, 1), (3, 4), (6, 8), (32, 32)):
+        asked.clear()
+        some = classifier.predict_proba(images[:num])
+        assert asked == [filled]
+        np.testing.assert_allclose(some, probs[:num], rtol=1e-4)
 
 
 def test_a_file_name_that_is_not_utf_8_is_written_as_it_is(m1_run, photos):

@@ -1,5 +1,6 @@
 import json
 import os
+import tempfile
 
 import pytest
 
@@ -78,6 +79,22 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_a_file_system_that_refuses_writes_is_refused():
     with pytest.raises(InputError, match="--workdir=/proc/run: cannot be written"):
         Workdir("/proc/run").check()
+
+
+def test_a_folder_that_another_process_takes_away_meanwhile_is_looked_for_again(
+    tmp_path, monkeypatch
+):
+    run, probe = tmp_path / "run", tempfile.TemporaryFile
+    run.mkdir()
+
+    def taken_away(dir):  # noqa: A002
+        if dir == run:
+            run.rmdir()
+        return probe(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", taken_away)
+    Workdir(run).check()
+    assert not run.exists()
 
 
 def test_checking_leaves_nothing_behind(tmp_path):

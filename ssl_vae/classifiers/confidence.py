@@ -38,7 +38,9 @@ def held_out_scores(
 ) -> np.ndarray | None:
     """Scores [num_labels, K] of labeled images by SVMs that were fitted without them.
 
-    And without their moves, see `svm.fit_svm`. None where a class has a single label.
+    And without their moves, see `svm.fit_svm`; but C and gamma are those of the
+    pipeline, which may have been chosen with them. None where a class has a single
+    label.
     """
     from sklearn.base import clone  # late
     from sklearn.model_selection import StratifiedKFold

@@ -144,6 +144,5 @@ def load_svm(path: Path) -> Pipeline:
         return skops.io.load(path, trusted=[])
     except Exception as error:  # skops raises whatever the content leads it to
         raise InputError(
-            f"{path}: not a classifier that can be read ({in_a_line(error, 120)});"
-            " remove it and results.json, and the command of its run makes it again"
+            f"{path}: not a classifier that can be read ({in_a_line(error, 120)})"
         ) from error

@@ -60,7 +60,7 @@ class Axis:
 class Mark:
     """A path, how it is drawn (a class of the style sheet) and in which color."""
 
-    kind: str  # "line", "dots", "points", "bars", "rule", "errors"
+    kind: str  # such as "line", "dots", "bars", "errors"
     path: str
     color: str = "accent"  # a custom property of the style sheet
 

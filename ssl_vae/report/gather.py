@@ -89,7 +89,8 @@ def _mistakes(probs: np.ndarray, images: np.ndarray, labels: np.ndarray) -> Arra
 
 
 def _plane(features: np.ndarray, labels: np.ndarray) -> Arrays:
-    centered = features[:SCATTER_IMAGES] - features.mean(axis=0)
+    some = features[:SCATTER_IMAGES]
+    centered = some - some.mean(axis=0)
     if centered.shape[1] == 1:  # a second axis of zeros
         centered = np.pad(centered, [(0, 0), (0, 1)])
     _, scale, axes = np.linalg.svd(centered, full_matrices=False)
