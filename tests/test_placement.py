@@ -76,9 +76,7 @@ def test_images_that_do_not_fit_the_device_are_streamed_or_refused_with_both_siz
     data = datasets.load("corners", small_data)
     monkeypatch.setattr(placement, "_device_memory", lambda: 100_000)
     assert isinstance(placement.place(data, "auto"), OnHost)
-    with pytest.raises(
-        InputError, match=r"=device: 400 images, .* 0\.00 GB are"
-    ):
+    with pytest.raises(InputError, match=r"=device: 400 images, .* 0\.00 GB are"):
         placement.place(data, "device")
     monkeypatch.setattr(placement, "_device_memory", lambda: 1_000_000)
     assert isinstance(placement.place(data, "auto"), OnDevice)
