@@ -27,8 +27,7 @@ from ssl_vae.augment import nudged
 from ssl_vae.classifiers.calibrated import CalibratedSVM
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
-from ssl_vae.evaluate import active_units
-from ssl_vae.models import M1
+from ssl_vae.models import M1, active_units
 from ssl_vae.splits import usual_labels
 
 # What is seen of images x [batch, pixels]: so many arrays of that size.
@@ -211,7 +210,7 @@ def measured(
     def line(name: str, given: list[Given], members: list[Trained]) -> Measured:
         return Measured(
             name,
-            active_units(np.concatenate([each.test[0] for each in given], axis=1)),
+            len(active_units(np.concatenate([each.test[0] for each in given], axis=1))),
             float(np.mean([each.elbo for each in members])),
             float(np.mean([each.seconds for each in members])),
             [accuracies(data, given, n, num_splits) for n in usual_labels(data)],

@@ -29,9 +29,8 @@ from ssl_vae.checked import without_validation
 from ssl_vae.classifiers.svm import fit_svm
 from ssl_vae.datasets import Dataset
 from ssl_vae.errors import InputError
-from ssl_vae.evaluate import active_units
 from ssl_vae.labels import check_num_labels, choose_labeled
-from ssl_vae.models import M1
+from ssl_vae.models import M1, active_units
 from ssl_vae.networks import MLP
 from ssl_vae.splits import usual_labels
 
@@ -232,7 +231,7 @@ def print_row(data: Dataset, name: str, num_splits: int) -> None:
         features["  both"] = [
             np.concatenate(each, axis=1) for each in zip(means, hidden, strict=True)
         ]
-    units = active_units(means[1])
+    units = len(active_units(means[1]))
     for kind_name, (of_train, of_test) in features.items():
         cells = []
         for num_labels in usual_labels(data):

@@ -70,9 +70,7 @@ def _parts(plan: Plan) -> Iterator[Part]:
     """The trainings that a plan leaves to be done."""
     recipe = plan.recipe
     if plan.trains_m1:
-        group = recipe.m1 if "m1" in recipe else recipe
-        part = _m1(plan, "M1", group.model, group.train)
-        yield part._replace(num_runs=len(plan.seeds))
+        yield _m1(plan, recipe.m1 if "m1" in recipe else recipe)
     for num_labels in plan.missing:
         if recipes.learns_labels(recipe):
             yield _m2(plan, num_labels)
@@ -80,11 +78,12 @@ def _parts(plan: Plan) -> Iterator[Part]:
             yield _student(plan, num_labels)
 
 
-def _m1(plan: Plan, title: str, group: ConfigDict, settings: ConfigDict) -> Part:
-    model = M1(plan.data.image_shape, **recipes.model_fields(group))
+def _m1(plan: Plan, group: ConfigDict) -> Part:
+    model = M1(plan.data.image_shape, **recipes.model_fields(group.model))
+    settings = group.train
     batch = (_floats(settings.batch_size, model.view_dim),)
-    per_epoch = len(plan.data.train_images) // settings.batch_size
-    return Part(title, model, batch, settings.num_epochs * per_epoch, 1)
+    steps = settings.num_epochs * (len(plan.data.train_images) // settings.batch_size)
+    return Part("M1", model, batch, steps, len(plan.seeds))
 
 
 def _m2(plan: Plan, num_labels: int) -> Part:

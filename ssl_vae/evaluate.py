@@ -1,6 +1,6 @@
 """What is measured on a trained model: features, ELBO, log-likelihood, active units."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from ssl_vae.models import Model, Params
+from ssl_vae.classifiers import confidence
+from ssl_vae.models import Model, Params, active_units
+from ssl_vae.splits import Split, first_measured
 
 EVALUATION_BATCH = 2_000  # bounds memory: hidden layers of this many images at a time
-ACTIVE_VARIANCE = 0.01
 
 
 @partial(jax.jit, static_argnums=0)
@@ -90,6 +91,41 @@ def log_likelihoods(
     return jnp.asarray(map_images(of_batch, params, x, keys))
 
 
+class Judged(NamedTuple):
+    """What the classifiers of some label splits are worth, and what they say."""
+
+    accuracy: dict[int, float]  # of each split, by its seed; in [0, 1]
+    calibration: list[dict[str, float]]  # of each, see `confidence.figures`
+    probs: np.ndarray  # [M, K], of a test image by the first split it measures
+
+
+def judged(
+    splits: Sequence[Split],
+    scores: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    temperatures: Sequence[float] | None = None,
+) -> Judged:
+    """Accuracy and calibration of one classifier a label split.
+
+    Args:
+      splits: That together are measured on all test images.
+      scores: Of each split, of the images it is measured on, [n, K]; the highest is the
+        answer, and the softmax over the temperature the probabilities.
+      labels: Of all test images, int [M].
+      temperatures: One a split; 1 where none are given.
+    """
+    accuracy, calibration, probs = {}, [], []
+    for split, mine, temperature in zip(
+        splits, scores, temperatures or [1.0] * len(splits), strict=True
+    ):
+        truth = labels[split.measured]
+        accuracy[split.seed] = float(np.mean(mine.argmax(axis=1) == truth))
+        calibration.append(confidence.figures(mine, truth, temperature))
+        probs.append(confidence.class_probs(mine, temperature))
+    return Judged(accuracy, calibration, first_measured(splits, probs, len(labels)))
+
+
 class ClassUse(NamedTuple):
     """How q(y|x) uses the classes on unlabeled images."""
 
@@ -129,20 +165,6 @@ def _entropy(probs: np.ndarray) -> float:
     return float(np.sum(scipy.special.entr(probs)))
 
 
-def active_units(features: np.ndarray) -> int:
-    """How many latent units carry information about the image.
-
-    A unit is active when its posterior mean varies over images with a variance above
-    0.01; a collapsed unit says the same for every image.
-
-    Args:
-      features: Posterior means, float [N, latent].
-
-    Source: Burda et al. 2016, arXiv:1509.00519, section 5.2.
-    """
-    return int(np.sum(np.var(features, axis=0) > ACTIVE_VARIANCE))
-
-
 def vae_figures(
     model: Model,
     params: Params,
@@ -169,7 +191,7 @@ def vae_figures(
     )
     figures = {
         "latent_dim": model.latent_dim,
-        "active_units": active_units(features),
+        "active_units": len(active_units(features)),
         "test_elbo": float(jnp.mean(elbos(model.elbo, params, images, keys_elbo))),
         "test_log_likelihood": float(jnp.mean(log_likelihood)),
         "importance_samples": num_samples,

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_vae import svms
-from ssl_vae.classifiers import confidence
+from ssl_vae import evaluate, svms
 from ssl_vae.errors import Stopped
+from ssl_vae.evaluate import Judged
 from ssl_vae.extractor import Extracted, extract
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.results import Row
-from ssl_vae.splits import Split, first_measured
+from ssl_vae.splits import Split
 from ssl_vae.svms import Fit, Fitted
 
 
@@ -32,10 +32,8 @@ class Said(NamedTuple):
 class Measured(NamedTuple):
     """The classifiers of a VAE at a number of labels."""
 
-    accuracy: list[float]  # one a label split
-    calibration: list[dict[str, float]]
+    judged: Judged
     kept: Fitted
-    probs: np.ndarray  # [M, K], of the test images
 
 
 def train_and_measure(job: Job) -> Iterator[Outcome]:
@@ -63,20 +61,20 @@ def train_and_measure(job: Job) -> Iterator[Outcome]:
         newest.kept.save(plan.workdir, plan.missing[-1])
     vae = figures[0] | ({"of_seeds": figures} if len(figures) > 1 else {})
     model, params, _, _, test_features = first
-    yield Outcome(rows, model, params, vae, test_features, newest.probs)
+    yield Outcome(rows, model, params, vae, test_features, newest.judged.probs)
 
 
 def _row(job: Job, num_labels: int, of_seeds: list[Measured]) -> Row:
     """A row of results."""
     plan = job.plan
-    each = [measured.accuracy for measured in of_seeds]
+    each = [list(measured.judged.accuracy.values()) for measured in of_seeds]
     means = np.mean(each, axis=0).tolist()
     return Row.measured(
         num_labels,
         svms.name_of(job),
         dict(zip(plan.split_seeds(num_labels), means, strict=True)),
         protocol=plan.splits(num_labels).protocol,
-        calibration=of_seeds[0].calibration,
+        calibration=of_seeds[0].judged.calibration,
         of_seeds=dict(zip(plan.seeds, each, strict=True)) if len(each) > 1 else {},
     )
 
@@ -87,7 +85,7 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
     In cross-validation the one that is kept has all the labels, and every image's probs
     are those of one that was not given its label.
     """
-    plan, labels = job.plan, job.plan.data.test_labels
+    plan = job.plan
     splits = plan.splits(num_labels)
     every_split = [splits.split(seed) for seed in plan.split_seeds(num_labels)]
 
@@ -97,19 +95,16 @@ def _measured(job: Job, num_labels: int, fit: Fit) -> Measured:
         kept = [fitted] if split is every_split[0] else []
         return Said(kept, fitted.temperature, fitted.scores(split.measured))
 
-    accuracy, probs, calibration = [], [], []
-    each = svms.side_by_side(said, every_split)
-    for split, (_, temperature, scores) in zip(every_split, each, strict=True):
-        measured = labels[split.measured]
-        accuracy.append(float(np.mean(scores.argmax(axis=1) == measured)))
-        probs.append(confidence.class_probs(scores, temperature))
-        calibration.append(confidence.figures(scores, measured, temperature))
-    [kept] = each[0].kept
+    all_kept, temperatures, scores = zip(
+        *svms.side_by_side(said, every_split), strict=True
+    )
+    [kept] = all_kept[0]
     if plan.data.cross_validated:
         _heed(job, num_labels)
         [kept] = svms.side_by_side(fit, [splits.chosen])
-    of_first = first_measured(every_split, probs, len(labels))
-    return Measured(accuracy, calibration, kept, of_first)
+    labels = plan.data.test_labels
+    judged = evaluate.judged(every_split, scores, labels, temperatures=temperatures)
+    return Measured(judged, kept)
 
 
 def _heed(job: Job, num_labels: int) -> None:

@@ -16,15 +16,14 @@ from ml_collections import ConfigDict
 
 from ssl_vae import config as recipes
 from ssl_vae import evaluate
-from ssl_vae.classifiers import confidence
 from ssl_vae.errors import Stopped
 from ssl_vae.extractor import trained_m1
 from ssl_vae.job import Job, Keys, Outcome
 from ssl_vae.loop import Diverged, Training, trained_params
-from ssl_vae.models import M1, M1M2, M2, JointModel, Params, informative_units
+from ssl_vae.models import M1, M1M2, M2, JointModel, Params, active_units
 from ssl_vae.placement import Placed, labeled_examples, placed_like
 from ssl_vae.results import Row
-from ssl_vae.splits import Split, first_measured
+from ssl_vae.splits import Split
 
 logger = logging.getLogger("ssl_vae")
 
@@ -37,6 +36,15 @@ class First(NamedTuple):
     m1: M1
     params: Params
     kept: np.ndarray  # indices of the units of its latent variable that M2 is given
+
+
+class Measured(NamedTuple):
+    """One trained model, its figures for results.json, and what it says of the test."""
+
+    params: Params
+    vae: dict[str, Any]
+    test_features: np.ndarray
+    test_logits: np.ndarray  # [M, K]
 
 
 class Trial(NamedTuple):
@@ -90,7 +98,7 @@ def _first(job: Job, keys: Keys) -> tuple[First, Placed, Any]:
         code = job.train_images.map(m1.encode, params)
         of_test = evaluate.map_images(m1.encode, params, job.test_images)
     informative = np.zeros(m1.latent_dim, bool)
-    informative[informative_units(np.asarray(code[0]))] = True
+    informative[active_units(np.asarray(code[0]))] = True
     kept = np.flatnonzero(job.team.share(informative))
     logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
     if not len(kept):
@@ -137,10 +145,8 @@ def _trial(
 
 def _outcome(trial: Trial, key: jax.Array) -> Iterator[Outcome]:
     """Trains and measures one model a label split; the first stands for all."""
-    job, plan, outcomes = trial.job, trial.job.plan, []
-    every_split, probs = [], []
-    accuracy: dict[int, float] = {}
-    calibration = []
+    job, plan = trial.job, trial.job.plan
+    every_split, each = [], []
     for splits in plan.workdir.groups_of_splits(
         trial.num_labels, len(plan.split_seeds(trial.num_labels))
     ):
@@ -152,31 +158,26 @@ def _outcome(trial: Trial, key: jax.Array) -> Iterator[Outcome]:
             if job.stop():
                 raise Stopped(f"in the figures for {trial.num_labels} labels")
             mine: Params = jax.tree.map(lambda array, i=i: array[i], params)
-            outcomes.append(_measure(trial, mine, split_seed, keys.rest[i]))
-            with job.clock.part("classifier"):
-                every_split.append(trial.split(split_seed))
-                measured = every_split[-1].measured
-                labels = plan.data.test_labels[measured]
-                probs.append(outcomes[-1].test_probs[measured])
-                accuracy[split_seed] = float(
-                    np.mean(probs[-1].argmax(axis=1) == labels)
-                )
-                calibration.append(
-                    confidence.figures(np.log(probs[-1] + 1e-30), labels)
-                )
+            every_split.append(trial.split(split_seed))
+            each.append(_measure(trial, mine, split_seed, keys.rest[i]))
     if not job.team.leads:
         return
+    with job.clock.part("classifier"):
+        logits = [
+            one.test_logits[split.measured]
+            for one, split in zip(each, every_split, strict=True)
+        ]
+        judged = evaluate.judged(every_split, logits, plan.data.test_labels)
     row = Row.measured(
         trial.num_labels,
         plan.recipe.model.name,
-        accuracy,
+        judged.accuracy,
         protocol=plan.splits(trial.num_labels).protocol,
-        vae=[each.vae for each in outcomes],
-        calibration=calibration,
+        vae=[one.vae for one in each],
+        calibration=judged.calibration,
     )
-    # In cross-validation, of each image by a model that was not given its label.
-    said = first_measured(every_split, probs, len(plan.data.test_labels))
-    yield outcomes[0]._replace(rows=[row], test_probs=said)
+    params, vae, test_features, _ = each[0]
+    yield Outcome([row], trial.model, params, vae, test_features, judged.probs)
 
 
 def _train(trial: Trial, splits: range, keys: Keys) -> Params:
@@ -203,8 +204,7 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
     return trained_params(job, training)
 
 
-def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> Outcome:
-    """One trained model, its figures for results.json and what it says of the test."""
+def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> Measured:
     job = trial.job
     with job.clock.part("features"):
         figures, features = evaluate.vae_figures(
@@ -214,9 +214,9 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
             key=key,
             num_samples=trial.recipe.importance_samples,
         )
-        logits = trial.model.class_logits
-        test_logits = evaluate.map_images(logits, params, trial.test_inputs)
-        every = np.asarray(trial.train_inputs.map(logits, params))
+        class_logits = trial.model.class_logits
+        logits = evaluate.map_images(class_logits, params, trial.test_inputs)
+        every = np.asarray(trial.train_inputs.map(class_logits, params))
         labels = job.plan.data.train_labels[trial.labeled_rows(split_seed)]
         use = evaluate.class_use(
             every[trial.unlabeled_rows(split_seed)],
@@ -235,5 +235,4 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> O
     figures["steps"] = figures["epochs"] * job.plan.steps_per_epoch(trial.num_labels)
     if isinstance(trial.model, M1M2):
         figures["kept_units"] = trial.model.kept.tolist()
-    probs = confidence.class_probs(np.asarray(test_logits))
-    return Outcome([], trial.model, params, figures | use._asdict(), features, probs)
+    return Measured(params, figures | use._asdict(), features, np.asarray(logits))

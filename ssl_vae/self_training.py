@@ -25,7 +25,7 @@ from ssl_vae.models import Params, Student
 from ssl_vae.placement import labeled_examples
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
-from ssl_vae.splits import Split, first_measured
+from ssl_vae.splits import Split
 from ssl_vae.svms import aligned_svm, side_by_side
 from ssl_vae.workdir import Stage
 
@@ -72,9 +72,8 @@ def _outcome(
 
     Processes that follow another, for which nothing is extracted, only train.
     """
-    plan, labels = job.plan, job.plan.data.test_labels
-    accuracy: dict[int, float] = {}
-    every_split, svms, probs, calibration = [], [], [], []
+    plan = job.plan
+    every_split, svms, log_probs = [], [], []
     for group in _groups(plan, num_labels):
         teachers = _teachers(job, extracted, group)
         student, params = _train(job, group, teachers, key)
@@ -86,13 +85,10 @@ def _outcome(
                 logits = evaluate.map_images(
                     student.class_logits, mine, job.test_images
                 )
-                both = confidence.together(teacher, np.asarray(logits))[split.measured]
-                measured = labels[split.measured]
-                accuracy[split.seed] = float(np.mean(both.argmax(axis=1) == measured))
-                calibration.append(confidence.figures(both, measured))
+                both = confidence.together(teacher, np.asarray(logits))
             every_split.append(split)
             svms.append(svm)
-            probs.append(np.exp(both))
+            log_probs.append(both[split.measured])
     kept = svms[:1]
     if plan.data.cross_validated and plan.is_newest(num_labels):
         group = _whole(plan, num_labels)
@@ -101,18 +97,18 @@ def _outcome(
         kept = [teacher.classifier for teacher in teachers]
     if not extracted:
         return
+    judged = evaluate.judged(every_split, log_probs, plan.data.test_labels)
     row = Row.measured(
         num_labels,
         "svm_student",
-        accuracy,
+        judged.accuracy,
         protocol=plan.splits(num_labels).protocol,
-        calibration=calibration,
+        calibration=judged.calibration,
     )
     if plan.is_newest(num_labels):
         kept[0].save(plan.workdir.path, num_labels=num_labels)
     model, m1_params, vae, _, test_features = extracted
-    said = first_measured(every_split, probs, len(labels))
-    yield Outcome([row], model, m1_params, vae, test_features, said)
+    yield Outcome([row], model, m1_params, vae, test_features, judged.probs)
 
 
 def _groups(plan: Plan, num_labels: int) -> list[Group]:

@@ -21,7 +21,7 @@ from ssl_vae.classifiers.graph import Neighbors, vertices_among
 from ssl_vae.classifiers.smoothed import SmoothedSVM
 from ssl_vae.errors import InputError
 from ssl_vae.fitting import ExampleSet, Schedule
-from ssl_vae.models import M1, M2, JointModel, Params, informative_units
+from ssl_vae.models import M1, M2, JointModel, Params, active_units
 
 WARMUP_EPOCHS = 2
 NUM_NEIGHBORS, STRENGTH = 10, 1.0  # of the graph, as the recipe m1_graph has them
@@ -199,7 +199,7 @@ def _fit_m1_m2(
     key_m1, key_m2 = jax.random.split(key)
     found = train_m1(x, settings.m1, settings.schedule, key_m1)
     mean, logvar = _posterior(found, x)
-    kept = informative_units(mean)
+    kept = active_units(mean)
     if not len(kept):
         warnings.warn(
             "no latent unit of M1 tells images apart, so all are kept; M1 needs a"

@@ -5,6 +5,7 @@ import pytest
 
 from ssl_vae import evaluate
 from ssl_vae.models.m1 import ElboTerms
+from ssl_vae.splits import Split
 
 
 @pytest.mark.parametrize("num_images", [1, 7, 8, 9, 24])
@@ -32,11 +33,23 @@ def test_the_elbo_has_a_key_for_each_image():
     assert 0.9 < values.std() < 1.1
 
 
-def test_active_units_are_those_whose_mean_varies_over_images():
-    rng = np.random.default_rng(0)
-    spreads = np.array([0.0, 0.05, 0.2, 1.0])  # variances 0, 0.0025, 0.04, 1
-    features = 3.0 + spreads * rng.normal(size=(10_000, 4))
-    assert evaluate.active_units(features) == 2
+def test_folds_are_judged_by_what_each_is_measured_on():
+    labels = np.array([0, 1, 0, 1])
+    folds = [
+        Split(7, np.arange(2), np.array([0, 1])),
+        Split(8, [], np.array([1, 2, 3])),
+    ]
+    scores = [np.log([[4.0, 1], [9, 1]]), np.log([[1.0, 4], [4, 1], [2, 3]])]
+    accuracy, calibration, probs = evaluate.judged(
+        folds, scores, labels, temperatures=[2.0, 1.0]
+    )
+    assert accuracy == {7: 0.5, 8: 1.0}
+    assert [each["temperature"] for each in calibration] == [2, 1]
+    # Square roots of the odds: 2 : 1 is right, 3 : 1 is not.
+    assert calibration[0]["error"] == pytest.approx((1 / 3 + 3 / 4) / 2)
+    assert calibration[0]["error_before"] == pytest.approx((0.2 + 0.9) / 2)
+    expected = [[2 / 3, 1 / 3], [3 / 4, 1 / 4], [0.8, 0.2], [0.4, 0.6]]
+    np.testing.assert_allclose(probs, expected)
 
 
 def test_the_log_likelihood_of_a_known_weight_is_its_log_mean_exp():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from ssl_vae.models import M1, M1M2, M2, informative_units
+from ssl_vae.models import M1, M1M2, M2, active_units
 
 K, PIXELS = 3, 6
 STEP = jnp.int32(0)
@@ -132,8 +132,8 @@ def test_the_units_that_are_left_out_are_decoded_at_their_mean(x):
     assert SECOND.reconstruct(params, x).shape == x.shape
 
 
-def test_units_are_kept_by_the_deviation_of_their_mean():
+def test_active_units_are_those_whose_mean_varies_over_images():
     rng = np.random.default_rng(0)
     deviations = np.array([0.0, 0.09, 0.11, 1.0])
     means = 3.0 + deviations * rng.normal(size=(100_000, 4))
-    assert informative_units(means).tolist() == [2, 3]
+    assert active_units(means).tolist() == [2, 3]

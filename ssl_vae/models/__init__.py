@@ -7,12 +7,13 @@ their `code`, which its `class_logits` takes too. `Student` is no such model but
 classifier: it has `init`, `loss` and `class_logits`.
 """
 
-from ssl_vae.models.m1 import M1, Params
-from ssl_vae.models.m1_m2 import M1M2, informative_units
+from ssl_vae.models.m1 import ACTIVE_VARIANCE, M1, Params, active_units
+from ssl_vae.models.m1_m2 import M1M2
 from ssl_vae.models.m2 import M2
 from ssl_vae.models.student import Student
 
 __all__ = [
+    "ACTIVE_VARIANCE",
     "M1",
     "M1M2",
     "M2",
@@ -20,7 +21,7 @@ __all__ = [
     "Model",
     "Params",
     "Student",
-    "informative_units",
+    "active_units",
 ]
 
 JointModel = M2 | M1M2  # of images and their classes: trained anew for other labels

@@ -18,12 +18,30 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssl_vae import distributions
 from ssl_vae.gradients import num_gradients, oriented_gradients
 from ssl_vae.networks import Decoder, Encoder
 
 Params = dict[str, Any]
+
+ACTIVE_VARIANCE = 0.01
+
+
+def active_units(features: np.ndarray) -> np.ndarray:
+    """Indices of the latent units that carry information about the image, ascending.
+
+    A unit is active when its posterior mean varies over images with a variance above
+    0.01; a collapsed unit says the same for every image.
+
+    Args:
+      features: Posterior means, float [N, latent].
+
+    Source: Burda et al. 2016, arXiv:1509.00519, section 5.2; the authors of M1+M2 have
+    the same rule, as a standard deviation.
+    """
+    return np.flatnonzero(np.var(features, axis=0) > ACTIVE_VARIANCE)
 
 
 class ElboTerms(NamedTuple):

@@ -24,14 +24,6 @@ from ssl_vae.models.m2 import M2
 
 Code = tuple[jax.Array, jax.Array]  # mean and log variance of q(z1|x), kept units only
 
-# The rule of the authors' code: standard deviation, over images, of the posterior mean.
-KEPT_DEVIATION = 0.1
-
-
-def informative_units(posterior_means: np.ndarray) -> np.ndarray:
-    """Indices of the units of z1 that M2 is given; of [N, latent] posterior means."""
-    return np.flatnonzero(np.std(posterior_means, axis=0) > KEPT_DEVIATION)
-
 
 @dataclass(frozen=True, eq=False)
 class M1M2:
@@ -40,7 +32,8 @@ class M1M2:
     Attributes:
       m1: The first model.
       m1_params: Its trained parameters.
-      kept: Indices of the units of z1 that M2 is about, at least one.
+      kept: Indices of the units of z1 that M2 is about, at least one; as in the
+        authors' code the active ones.
       m2: The second model, of x = z1[kept].
     """
 

@@ -12,8 +12,7 @@ from PIL import Image
 
 from ssl_vae.classifiers import confidence
 from ssl_vae.datasets import Dataset
-from ssl_vae.evaluate import ACTIVE_VARIANCE
-from ssl_vae.models import Model, Params
+from ssl_vae.models import ACTIVE_VARIANCE, Model, Params
 from ssl_vae.report.attempt import attempt
 from ssl_vae.report.evidence import SIDE, Evidence
 
