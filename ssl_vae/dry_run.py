@@ -42,8 +42,11 @@ def describe(plan: Plan) -> str:
     bytes_of_images = 4 * images * int(np.prod(plan.data.image_shape))
     lines.append(f"images: {bytes_of_images / 1e6:.0f} MB as float32 pixels")
     check_devices()
+    parts = list(_parts(plan))
+    if not parts:
+        return "\n".join([*lines, "the VAE is there: only classifiers are fitted"])
     rate, total = _product_rate(), 0.0
-    for part in _parts(plan):
+    for part in parts:
         params = jax.eval_shape(part.model.init, jax.random.key(0))
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         steps = part.num_steps * part.num_runs

@@ -96,7 +96,7 @@ class Judged(NamedTuple):
 
     accuracy: dict[int, float]  # of each split, by its seed; in [0, 1]
     calibration: list[dict[str, float]]  # of each, see `confidence.figures`
-    probs: np.ndarray  # [M, K], of a test image by the first split it measures
+    probs: np.ndarray  # [M, K], of an image by the first split measured on it
 
 
 def judged(

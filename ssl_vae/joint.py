@@ -97,9 +97,9 @@ def _first(job: Job, keys: Keys) -> tuple[First, Placed, Any]:
     with job.clock.part("features"):
         code = job.train_images.map(m1.encode, params)
         of_test = evaluate.map_images(m1.encode, params, job.test_images)
-    informative = np.zeros(m1.latent_dim, bool)
-    informative[active_units(np.asarray(code[0]))] = True
-    kept = np.flatnonzero(job.team.share(informative))
+    active = np.zeros(m1.latent_dim, bool)
+    active[active_units(np.asarray(code[0]))] = True
+    kept = np.flatnonzero(job.team.share(active))
     logger.info("M1: %d of %d latent units kept", len(kept), m1.latent_dim)
     if not len(kept):
         raise Diverged(_nothing_kept(plan.recipe))

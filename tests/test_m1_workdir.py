@@ -105,8 +105,11 @@ def test_the_run_that_it_was_taken_from_may_go(first, folder, tmp_path):
         json.loads((tmp_path / "run" / "config.json").read_text())["config"]["model"]
         == json.loads((first / "config.json").read_text())["config"]["model"]
     )
-    config.num_splits = 4  # more than before: measured with the copy
-    assert len(run_experiment(config, tmp_path / "run").results[0].split_seeds) >= 2
+    config.num_splits = 6  # more than before, which are measured with the copy
+    (row,) = run_experiment(config, tmp_path / "run").results
+    assert row.split_seeds == list(range(10))
+    old = results.results[0].test_accuracy
+    assert len(old) == 5 and row.test_accuracy[:5] == old
 
 
 def test_numbers_outlive_a_taken_vae_and_none_of_another_join_them(
@@ -127,7 +130,9 @@ def test_the_estimate_knows_that_nothing_is_trained(first, folder, tmp_path):
     config = recipe("m1", folder, "more", m1_workdir=str(first))
     plan = make_plan(config, tmp_path / "run")
     assert not plan.trains_m1
-    assert "about" not in describe(plan)
+    assert describe(plan).endswith("the VAE is there: only classifiers are fitted")
+    own = make_plan(recipe("m1", folder, "more"), tmp_path / "run")
+    assert "M1: " in describe(own)
 
 
 @pytest.mark.parametrize(
