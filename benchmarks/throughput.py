@@ -18,12 +18,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 
 from ssl_vae import config as recipes
 from ssl_vae import datasets
 from ssl_vae.batches import Examples
+from ssl_vae.errors import InputError
 
 PIXELS = 784
 RECIPE = recipes.load(recipes.recipe_path("m1"))
@@ -49,7 +51,11 @@ def flop_per_image(pixels: int, hidden: tuple[int, ...], latent_dim: int) -> int
 
 
 def load_images() -> np.ndarray:
-    """Float32 [60000, 784] in [0, 1]."""
+    """Float32 [60000, 784] in [0, 1]; from the folder SSL_VAE_DATA_DIR, if it is set.
+
+    Raises:
+      InputError: where they are not there.
+    """
     data = datasets.load("fashion_mnist", os.environ.get("SSL_VAE_DATA_DIR"))
     return data.train_images.reshape(-1, PIXELS).astype(np.float32) / 255
 
@@ -242,6 +248,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns each")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not args.serve:
+        try:
+            load_images()
+        except InputError as error:
+            parser.error(str(error))
+        if not find_spec("torch"):
+            parser.error("torch is not installed; `make bench` installs it")
     for batch_size in args.batch or [100, 200]:
         if (60_000 // batch_size) % args.steps:
             parser.error(f"--steps must divide the {60_000 // batch_size} of an epoch")

@@ -462,6 +462,16 @@ def test_mistakes_are_a_line(name, tmp_path, monkeypatch, capsys):
     assert "nowhere does not exist" in refused(name, monkeypatch, capsys, *flags)
 
 
+def test_speed_is_not_measured_without_what_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SSL_VAE_DATA_DIR", str(tmp_path / "nowhere"))
+    assert "nowhere does not exist" in refused("throughput", monkeypatch, capsys)
+    import throughput
+
+    monkeypatch.setattr(throughput, "load_images", lambda: None)
+    monkeypatch.setattr(throughput, "find_spec", lambda _: None)
+    assert "torch is not installed" in refused("throughput", monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("name", ["images", "objectives", "suggest", "unlabeled"])
 def test_a_deviation_of_a_single_label_split_is_refused(name, monkeypatch, capsys):
     line = refused(name, monkeypatch, capsys, "--num_splits=1")
