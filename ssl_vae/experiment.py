@@ -18,7 +18,8 @@ from ssl_vae.job import Job
 from ssl_vae.loop import Diverged
 from ssl_vae.plan import Plan, make_plan
 from ssl_vae.results import Results
-from ssl_vae.workdir import FORMAT_VERSION, Stage
+from ssl_vae.stage import Stage
+from ssl_vae.workdir import FORMAT_VERSION
 
 __all__ = ["Diverged", "Stopped", "carry_out", "run_experiment"]
 

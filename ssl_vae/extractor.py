@@ -13,7 +13,7 @@ from ssl_vae.epochs import STEPS_PER_SCAN
 from ssl_vae.job import Job, Keys
 from ssl_vae.loop import Training, trained_params
 from ssl_vae.models import M1, Params
-from ssl_vae.workdir import Stage
+from ssl_vae.stage import Stage
 
 
 class Extracted(NamedTuple):
@@ -89,7 +89,7 @@ def trained_m1(
       The model, and weights with a leading axis if there are several runs.
     """
     if job.plan.given_m1 and job.team.leads:
-        stage.take(job.plan.given_m1)
+        job.plan.given_m1.copy_m1_to(stage)
     model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
     images = job.train_images
     if model.gradient_weight and not stage.weights.exists():

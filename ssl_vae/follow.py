@@ -9,7 +9,6 @@ import difflib
 import importlib.util
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +19,12 @@ from ssl_vae.errors import InputError, in_a_line
 from ssl_vae.plan import Plan
 from ssl_vae.results import Results
 from ssl_vae.sinks import OPEN, Scalars, Sink
-from ssl_vae.workdir import Stage
+from ssl_vae.stage import Stage
 
 logger = logging.getLogger("ssl_vae")
 
 # The packages of the extras of these names.
 NEEDED = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-LOGS = "metrics.jsonl", "m1/metrics.jsonl", "labels-*/splits-*/metrics.jsonl"
 
 
 def check(names: Sequence[str]) -> None:
@@ -86,10 +84,9 @@ class Follower:
 
     def finish(self, results: Results) -> None:
         """Sends the accuracies, and the logs of what earlier commands have trained."""
-        folder = self._plan.workdir.path
-        for log in (log for name in LOGS for log in sorted(folder.glob(name))):
-            if log not in self._read:
-                self(Stage(log.parent))
+        for stage in self._plan.workdir.stages():
+            if stage.metrics.exists() and stage.metrics not in self._read:
+                self(stage)
         self._tell(lambda sink: sink.accuracies(results.results))
 
     def __enter__(self) -> Self:
@@ -139,15 +136,11 @@ class Follower:
 
 def _models(stage: Stage, plan: Plan) -> list[str]:
     """What the models of a training are called: by label split, or by seed."""
-    place = stage.path.relative_to(plan.workdir.path).as_posix()
-    if place.endswith("/splits-all"):
-        return [place.replace("splits", "split")]
-    splits = re.fullmatch(r"(labels-\d+)/splits-(\d+)-(\d+)", place)
-    if not splits:
+    if stage.num_labels is None:
         several = len(plan.seeds) > 1
         return [f"M1/seed-{seed}" for seed in plan.seeds] if several else ["M1"]
-    seeds = range(int(splits[2]), int(splits[3]) + 1)
-    return [f"{splits[1]}/split-{seed}" for seed in seeds]
+    seeds = stage.splits or ["all"]
+    return [f"labels-{stage.num_labels}/split-{seed}" for seed in seeds]
 
 
 def _of_run(record: Mapping[str, Any], run: int) -> Scalars:

@@ -17,7 +17,7 @@ from ssl_vae.placement import OnHost, Placed
 from ssl_vae.plan import Plan
 from ssl_vae.processes import Team
 from ssl_vae.results import Row
-from ssl_vae.workdir import Stage
+from ssl_vae.stage import Stage
 
 logger = logging.getLogger("ssl_vae")
 

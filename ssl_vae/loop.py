@@ -18,7 +18,7 @@ from ssl_vae.finite import NotFinite
 from ssl_vae.job import Job, Keys
 from ssl_vae.models import Model, Params, Student
 from ssl_vae.progress import Progress
-from ssl_vae.workdir import Stage
+from ssl_vae.stage import Stage
 
 
 class Diverged(RunError):

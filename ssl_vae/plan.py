@@ -260,8 +260,8 @@ def _is_founded(recipe: ConfigDict, run: Workdir) -> bool:
 
 def _check_founded(recipe: ConfigDict, run: Workdir, before: Results | None) -> None:
     """Refuses to go on where a run's VAE is gone, and models or numbers are of it."""
-    models = run.path.glob("labels-*/splits-*/vae_weights")
-    if not _is_founded(recipe, run) and (before or any(models)):
+    models = [stage for stage in run.stages() if stage.weights.exists()]
+    if not _is_founded(recipe, run) and (before or models):
         raise InputError(
             f"--workdir={run.name}: its VAE of all images is gone, and what is left is"
             " of that one; choose another --workdir"

@@ -26,8 +26,8 @@ from ssl_vae.placement import labeled_examples
 from ssl_vae.plan import Plan
 from ssl_vae.results import Row
 from ssl_vae.splits import Split
+from ssl_vae.stage import Stage
 from ssl_vae.svms import aligned_svm, side_by_side
-from ssl_vae.workdir import Stage
 
 FIGURES = 2**31  # above the seed of any split
 STEPS_PER_SCAN = 20  # a step is several splits'

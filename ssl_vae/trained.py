@@ -23,7 +23,8 @@ from ssl_vae.errors import InputError, RunError, in_a_line
 from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.processes import check_devices
 from ssl_vae.results import Results, Row
-from ssl_vae.workdir import Stage, Workdir
+from ssl_vae.stage import Stage
+from ssl_vae.workdir import Workdir
 
 REMEDY = "; remove what is damaged, and the command of that run makes it anew"
 AT_A_TIME = 1024  # images

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -20,6 +19,7 @@ from ssl_vae import bucket
 from ssl_vae import config as recipes
 from ssl_vae.errors import InputError, RunError, in_a_line
 from ssl_vae.files import locked, replacing
+from ssl_vae.stage import Stage, stages_of_labels
 
 logger = logging.getLogger("ssl_vae")
 
@@ -48,64 +48,6 @@ def read_json(path: Path) -> Any:
             f"{path}: not a JSON file ({error}); move it away or choose another"
             " --workdir"
         ) from None
-
-
-class Stage:
-    """Folder of one training: its states, its final weights and its metrics log."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.metrics = path / "metrics.jsonl"
-        self.steps = path / "steps"  # Orbax, one subfolder a saved step
-        self.weights = path / "vae_weights"
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Appends one line to the metrics log."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-
-    def trim_log(self, step: int) -> None:
-        """Drops lines of the metrics log beyond `step`, and a torn last line."""
-        if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_bytes().splitlines(keepends=True):
-            try:
-                if json.loads(line)["step"] > step or not line.endswith(b"\n"):
-                    break
-            except (ValueError, KeyError, TypeError, RecursionError):
-                break
-            kept.append(line)
-        with replacing(self.metrics) as partial:
-            partial.write_bytes(b"".join(kept))
-
-    def take(self, run: "Workdir") -> None:
-        """Becomes a copy of the finished training in a run's own folder.
-
-        Its config.json comes along, and tells where this is from, unless this is a
-        run's own folder too.
-
-        Raises:
-          RunError: when it cannot be copied.
-        """
-        theirs, taken = run.stage(), self.path / "taken.partial"
-        try:
-            shutil.rmtree(taken, ignore_errors=True)
-            shutil.copytree(theirs.weights, taken / theirs.weights.name)
-            shutil.copy(theirs.metrics, taken)
-            shutil.copy(run.config, taken)
-            if not (self.path / run.config.name).exists():
-                (taken / run.config.name).replace(self.path / run.config.name)
-            (taken / theirs.metrics.name).replace(self.metrics)
-            (taken / theirs.weights.name).replace(self.weights)  # last: it is all there
-        except OSError as error:
-            raise RunError(
-                f"{run.name}: cannot be copied to {self.path} ({in_a_line(error)})"
-            ) from None
-        finally:
-            shutil.rmtree(taken, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                self.path.rmdir()  # if nothing came of it
 
 
 class Workdir:
@@ -265,8 +207,24 @@ class Workdir:
         write_json(self.config, _identity(config, dataset))
 
     def stage(self, name: str = "") -> Stage:
-        """The training in a subfolder, or in the run's own folder."""
+        """The training of M1, in a subfolder or in the run's own folder."""
         return Stage(self.path / name)
+
+    def stage_of_splits(self, num_labels: int, splits: range) -> Stage:
+        """The training for these label splits."""
+        return Stage.of_labels(self.path, num_labels, splits)
+
+    def stage_of_whole(self, num_labels: int) -> Stage:
+        """The training for `Splits.whole`."""
+        return Stage.of_labels(self.path, num_labels, None)
+
+    def stages(self) -> list[Stage]:
+        """Where trainings of M1 would be, then those of labels that are there.
+
+        Of label splits by their number of labels, then of all labels.
+        """
+        of_m1 = [self.stage(), self.stage("m1")]
+        return [*of_m1, *stages_of_labels(self.path)]
 
     def groups_of_splits(self, num_labels: int, num_splits: int) -> list[range]:
         """Label splits that are trained together, at least `num_splits` in all.
@@ -274,29 +232,48 @@ class Workdir:
         Those that the folder holds stay together; the splits that are missing beyond
         them follow.
         """
-        names = (p.name for p in self.path.glob(f"labels-{num_labels}/splits-*"))
-        found = filter(None, (re.fullmatch(r"splits-(\d+)-(\d+)", n) for n in names))
-        ends = sorted((int(m[1]), int(m[2])) for m in found)
-        bounds = {first: last for first, last in ends if first <= last}
+        stages = stages_of_labels(self.path)
+        there = [s.splits for s in stages if s.num_labels == num_labels and s.splits]
+        bounds = {splits.start: splits for splits in there}
         groups, covered = [], 0
         while covered in bounds:
-            groups.append(range(covered, bounds[covered] + 1))
-            covered = bounds[covered] + 1
+            groups.append(bounds[covered])
+            covered = bounds[covered].stop
         if covered < num_splits:
             groups.append(range(covered, num_splits))
         return groups
-
-    def stage_of_splits(self, num_labels: int, splits: range) -> Stage:
-        """The training for these label splits."""
-        return self.stage(f"labels-{num_labels}/splits-{splits[0]}-{splits[-1]}")
 
     def graph(self, num_labels: int) -> Path:
         """What the classifier of so many labels knows of the graph of the images."""
         return self.path / f"labels-{num_labels}" / "graph.npy"
 
-    def stage_of_whole(self, num_labels: int) -> Stage:
-        """The training for `Splits.whole`."""
-        return self.stage(f"labels-{num_labels}/splits-all")
+    def copy_m1_to(self, stage: Stage) -> None:
+        """Makes a training's folder a copy of the finished one in this run's own.
+
+        The config.json comes along, and tells where that is from, unless it is a run's
+        own folder too.
+
+        Raises:
+          RunError: when it cannot be copied.
+        """
+        mine, taken = self.stage(), stage.path / "taken.partial"
+        try:
+            shutil.rmtree(taken, ignore_errors=True)
+            shutil.copytree(mine.weights, taken / mine.weights.name)
+            shutil.copy(mine.metrics, taken)
+            shutil.copy(self.config, taken)
+            if not (stage.path / self.config.name).exists():
+                (taken / self.config.name).replace(stage.path / self.config.name)
+            (taken / mine.metrics.name).replace(stage.metrics)
+            (taken / mine.weights.name).replace(stage.weights)  # last: it is all there
+        except OSError as error:
+            raise RunError(
+                f"{self.name}: cannot be copied to {stage.path} ({in_a_line(error)})"
+            ) from None
+        finally:
+            shutil.rmtree(taken, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                stage.path.rmdir()  # if nothing came of it
 
 
 def _open_locked(path: Path) -> IO[str]:

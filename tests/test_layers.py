@@ -31,6 +31,7 @@ FLOORS = [
         "processes",
         "bucket",
         "stops",
+        "stage",
     ],
     ["models", "classifiers", "workdir", "splits", "compiled", "usage", "train"],
     ["epochs", "checkpoint", "evaluate", "progress", "results", "checked"],

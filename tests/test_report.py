@@ -637,7 +637,7 @@ def test_a_log_with_torn_and_alien_lines_is_read(tmp_path):
     whole = tmp_path / "labels-600" / "splits-all"
     whole.mkdir()
     (whole / "metrics.jsonl").write_text(lines[0])
-    log, of_whole = losses.read_logs(tmp_path)
+    log, of_whole = losses.read_logs(Workdir(tmp_path))
     assert log.title == "600 labels, splits 0 to 1"
     assert of_whole.title == "600 labels, all of them"
     assert log.steps.tolist() == [1, 2, 3]

@@ -1,7 +1,6 @@
 """The metrics logs of a run's trainings, as charts."""
 
 import json
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,8 @@ import numpy as np
 
 from ssl_vae.report import charts
 from ssl_vae.report.charts import SMALL, Axis, Chart, Mark
+from ssl_vae.stage import Stage
+from ssl_vae.workdir import Workdir
 
 POINTS = 160
 NAMES = {
@@ -30,26 +31,21 @@ class Log(NamedTuple):
     metrics: dict[str, np.ndarray]
 
 
-def read_logs(folder: Path) -> list[Log]:
-    """The logs in a run's folder: its own, M1's, and those of its label splits."""
-    found = [
-        (folder, "all images, without labels"),
-        (folder / "m1", "M1, the first model"),
-    ]
-    splits, wholes = [], []
-    for path in folder.glob("labels-*/splits-*"):
-        name = f"{path.parent.name}/{path.name}"
-        if whole := re.fullmatch(r"labels-(\d+)/splits-all", name, re.A):
-            wholes.append((int(whole[1]), path))
-        if bounds := re.fullmatch(r"labels-(\d+)/splits-(\d+)-(\d+)", name, re.A):
-            splits.append(([int(number) for number in bounds.groups()], path))
-    for (labels, first, last), path in sorted(splits):
-        which = f"splits {first} to {last}" if last > first else f"split {first}"
-        found.append((path, f"{charts.grouped(labels)} labels, {which}"))
-    for labels, path in sorted(wholes):
-        found.append((path, f"{charts.grouped(labels)} labels, all of them"))
-    logs = (_read(path / "metrics.jsonl", title) for path, title in found)
+def read_logs(run: Workdir) -> list[Log]:
+    """The logs of a run's trainings, those of M1 first."""
+    logs = (_read(stage.metrics, _title(stage, run)) for stage in run.stages())
     return [log for log in logs if log]
+
+
+def _title(stage: Stage, run: Workdir) -> str:
+    if stage.num_labels is None:
+        alone = stage.path == run.path
+        return "all images, without labels" if alone else "M1, the first model"
+    which = "all of them"
+    if splits := stage.splits:
+        first, last = splits[0], splits[-1]
+        which = f"splits {first} to {last}" if last > first else f"split {first}"
+    return f"{charts.grouped(stage.num_labels)} labels, {which}"
 
 
 def _read(path: Path, title: str) -> Log | None:

@@ -245,7 +245,7 @@ def _losses(run: Workdir) -> list[Content]:
             "charts": losses.loss_charts(log),
             "runs": next(iter(log.metrics.values())).shape[1],
         }
-        for log in losses.read_logs(run.path)
+        for log in losses.read_logs(run)
     ]
 
 
