@@ -36,7 +36,22 @@ def map_images(function: Callable[..., Any], params: Params, *arrays: Any) -> An
         batch = jax.tree.map(lambda a: a[None], row)
         return jax.tree.map(lambda a: a[0], function(params, *batch))
 
-    return jax.lax.map(one, arrays, batch_size=EVALUATION_BATCH)
+    def some(start: Any, size: int) -> Any:
+        rows = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
+        return jax.vmap(one)(jax.tree.map(rows, arrays))
+
+    # `jax.lax.map(..., batch_size=...)` copies all images if the last batch is smaller.
+    whole, rest = divmod(len(jax.tree.leaves(arrays)[0]), EVALUATION_BATCH)
+    if not whole:
+        return some(0, rest)
+    done = jax.lax.map(
+        lambda i: some(i * EVALUATION_BATCH, EVALUATION_BATCH), jnp.arange(whole)
+    )
+    done = jax.tree.map(lambda a: jax.lax.collapse(a, 0, 2), done)
+    if not rest:
+        return done
+    last = some(whole * EVALUATION_BATCH, rest)
+    return jax.tree.map(lambda *each: jnp.concatenate(each), done, last)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ from ssl_vae import config as recipes
 from ssl_vae import placement
 from ssl_vae.clock import Clock
 from ssl_vae.devices import data_mesh
-from ssl_vae.models import Model, Params
+from ssl_vae.models import M1, Model, Params
 from ssl_vae.placement import OnHost, Placed
 from ssl_vae.plan import Plan
 from ssl_vae.processes import Team
@@ -85,13 +85,23 @@ class Job:
           InputError: where they are wanted on the device and do not fit.
         """
         train_images = placement.place(
-            plan.data, recipes.value(plan.recipe, "data.placement")
+            plan.data,
+            recipes.value(plan.recipe, "data.placement"),
+            more=_floats_of_view(plan),
         )
         if isinstance(train_images, OnHost):
             logger.info("data: the training images are streamed to the device")
         test_images = placement.pixels(plan.data.test_images)
         images = train_images, test_images
         return cls(plan, clock, stop, follow, team, data_mesh(), *images)
+
+
+def _floats_of_view(plan: Plan) -> int:
+    """Of an image, as M1 is trained on it, beside its pixels."""
+    group = plan.recipe.get("m1", plan.recipe).model
+    if not plan.trains_m1 or not group.get("gradient_weight"):
+        return 0
+    return M1(plan.data.image_shape, **recipes.model_fields(group)).view_dim
 
 
 class Outcome(NamedTuple):

@@ -1,8 +1,10 @@
 """Where the training images are: on the devices, or read part by part as needed."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from ssl_vae.errors import InputError
 from ssl_vae.models import Params
 
 SHARE = 0.5  # of a device's memory that the images may take: training needs some too
+OF_CONTAINER = Path("/sys/fs/cgroup/memory.max")  # bytes that Linux lets it have
 CHUNK = 10 * evaluate.EVALUATION_BATCH  # images that are mapped at a time
 
 
@@ -102,19 +105,20 @@ class OnHost:
 Placed = OnDevice | OnHost
 
 
-def place(data: Dataset, wanted: str) -> Placed:
+def place(data: Dataset, wanted: str, *, more: int = 0) -> Placed:
     """The training images as pixels, where they are wanted.
 
     Args:
       data: The images.
       wanted: "device", "stream", or "auto": on the device if they are in memory, fit
         there, and this process works alone.
+      more: Floats that training holds of each image beside its pixels.
 
     Raises:
       InputError: where they are wanted on the device and do not fit.
     """
     images = data.train_images
-    size = 4 * (images.size + data.test_images.size)
+    size = 4 * (images.size + more * len(images) + data.test_images.size)
     room = int(SHARE * _device_memory())
     several = jax.process_count() > 1
     if wanted == "device" and (size > room or several):
@@ -155,4 +159,6 @@ def _device_memory() -> int:
     """Bytes of memory of a device."""
     stats = jax.local_devices()[0].memory_stats() or {}
     of_machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        of_machine = min(of_machine, int(OF_CONTAINER.read_text()))
     return int(stats.get("bytes_limit", of_machine))

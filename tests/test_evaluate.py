@@ -21,6 +21,16 @@ def test_map_images_is_the_function_of_all_images_at_once(num_images, monkeypatc
     )
 
 
+def test_map_images_copies_no_images_where_the_last_batch_is_smaller():
+    images, weights = jnp.zeros([4 * evaluate.EVALUATION_BATCH + 1, 50]), jnp.ones(50)
+
+    def function(w, x):
+        return x @ w
+
+    compiled = evaluate.map_images.lower(function, weights, images).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < images.nbytes / 3
+
+
 def test_the_elbo_has_a_key_for_each_image():
     def noise(params, images, *, key):
         draws = jax.random.normal(key, (len(images),))

@@ -1,6 +1,7 @@
 """Where the training images are kept changes nothing that is trained."""
 
 import json
+import math
 from functools import partial
 
 import jax
@@ -13,7 +14,10 @@ from ssl_vae import config as recipes
 from ssl_vae import datasets, placement
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import run_experiment
+from ssl_vae.gradients import num_gradients
+from ssl_vae.job import _floats_of_view
 from ssl_vae.placement import OnDevice, OnHost
+from ssl_vae.plan import make_plan
 from ssl_vae.results import Results
 
 
@@ -84,6 +88,36 @@ def test_images_that_do_not_fit_the_device_are_streamed_or_refused_with_both_siz
         placement.place(data, "device")
     monkeypatch.setattr(placement, "_device_memory", lambda: 1_000_000)
     assert isinstance(placement.place(data, "auto"), OnDevice)
+
+
+def test_what_training_makes_of_the_images_has_to_fit_too(small_data, monkeypatch):
+    data = datasets.load("corners", small_data)
+    pixels = 4 * (data.train_images.size + data.test_images.size)
+    monkeypatch.setattr(placement, "_device_memory", lambda: 2 * pixels)
+    assert isinstance(placement.place(data, "auto"), OnDevice)
+    assert isinstance(placement.place(data, "auto", more=1), OnHost)
+
+
+def test_gradients_that_training_is_given_are_counted(small_data, tmp_path):
+    def floats(name, **changes):
+        plan = make_plan(recipe(name, **changes), tmp_path / "run", small_data)
+        return _floats_of_view(plan)
+
+    shape = datasets.load("corners", small_data).image_shape
+    view = math.prod(shape) + num_gradients(shape)
+    assert floats("m1") == floats("m2") == 0
+    assert floats("m1", **{"model.gradient_weight": 1.0}) == view
+    assert floats("m1_m2", **{"m1.model.gradient_weight": 1.0}) == view
+
+
+def test_the_memory_of_a_machine_is_that_of_the_container(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(placement, "OF_CONTAINER", limit)
+    whole = placement._device_memory()
+    limit.write_text("max\n")
+    assert placement._device_memory() == whole
+    limit.write_text("1000000\n")
+    assert placement._device_memory() == 1_000_000
 
 
 def test_streamed_examples_have_what_is_each_runs_own_beside_them():
