@@ -89,6 +89,18 @@ slice_state() {
 request_state() {
     tpus queued-resources list --filter="name~/$name\$" --format='value(state.state)'
 }
+answer() {  # of one of these, that may fail now and then
+    local try
+    for try in 1 2 3 4 5; do
+        if "$@"; then return; fi
+        if [ "$try" -lt 5 ]; then
+            say "no answer about $name; once more"
+            sleep "$poll"
+        fi
+    done
+    say "no answer about $name: the same command goes on once gcloud has one"
+    exit 1
+}
 gone() {  # after a while: a job may notice the end of its slice before the lists do
     local slice
     sleep "$poll"
@@ -98,8 +110,13 @@ gone() {  # after a while: a job may notice the end of its slice before the list
 # A request waits in a queue for its slice. Once that is preempted it is of no more use.
 create() {
     local slice request
-    until slice=$(slice_state) && [ "$slice" = READY ]; do
-        request=$(request_state)
+    while :; do
+        # The request first: one that is ACTIVE had its slice when that is asked for.
+        request=$(answer request_state)
+        slice=$(answer slice_state)
+        if [ "$slice" = READY ]; then
+            return
+        fi
         case $request:$slice in
         :*)
             say "asking for a slice $name of type $type in $zone"
@@ -168,7 +185,7 @@ fetch() {
 
 delete() {
     local request
-    request=$(request_state)
+    request=$(answer request_state)
     if [ -z "$request" ]; then
         say "there is no slice $name"
     else

@@ -2,6 +2,7 @@
 
 import argparse
 import codecs
+import contextlib
 import io
 import os
 import signal
@@ -40,8 +41,9 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
 
 
 def say(text: str) -> None:
-    """Tells the user one line, on stderr."""
-    print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
+    """Tells the user one line, on stderr, if anybody still reads there."""
+    with contextlib.suppress(OSError):
+        print(" ".join(text.split()), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Parser(argparse.ArgumentParser):

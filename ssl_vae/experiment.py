@@ -82,7 +82,7 @@ def carry_out(
     writes, and all return its results. `follow` is told there of the folder of a
     training when its log begins and when it has grown.
     """
-    team = processes.Team()
+    team = processes.Team(stop)
     if team.size > 1 and plan.workdir.in_bucket:
         raise InputError(
             f"--workdir={plan.workdir.name}: the processes of a run need a folder that"
@@ -90,7 +90,7 @@ def carry_out(
         )
     with team.led(), plan.workdir.lock() if team.leads else nullcontext():
         team.check_agreement(plan.sha256)
-        job = Job.begin(plan, clock=clock, stop=stop, follow=follow, team=team)
+        job = Job.begin(plan, clock=clock, stop=team.stop, follow=follow, team=team)
         results = _results(job, command)
         team.go()
     results = results or Results.load(plan.workdir.results)

@@ -245,6 +245,11 @@ def _carry_out(
         process_id=FLAGS.process_id,
         patience=FLAGS.patience,
     )
+    if FLAGS.suggest and processes.Team().size > 1:
+        raise InputError(
+            f"--suggest={FLAGS.suggest}: is for one process; once the run is finished,"
+            " give it the same command with --distributed=off"
+        )
     try:
         results = experiment.carry_out(
             plan,

@@ -9,7 +9,7 @@ import faulthandler
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -20,7 +20,6 @@ from jax.experimental import multihost_utils
 
 from ssl_vae.errors import InputError, RunError, Stopped, say
 
-FOREVER = 7 * 24 * 3600 * 1000  # milliseconds: a process that dies is noticed sooner
 _numbers = itertools.count()  # of teams: what is told stays told until all have ended
 
 
@@ -30,11 +29,14 @@ class Team:
     All make as many teams: one run's may have ended in different rounds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """With what says whether this process was asked to stop."""
         check_devices()
+        self._stop = stop
         self.size = jax.process_count()
         self.leads = jax.process_index() == 0
         self._number, self._round = next(_numbers), 0
+        self._asked = f"ssl_vae/{self._number}/asked"  # of the one that leads
 
     def go(self) -> None:
         """Waits for the one that leads; it waits for nobody.
@@ -46,7 +48,10 @@ class Team:
         if self.leads:
             self._tell("go")
             return
-        said = _store().blocking_key_value_get(self._next(), FOREVER)
+        key = self._next()
+        while (said := _told(key)) is None:
+            if self._stop():
+                _store().key_value_set(f"{self._asked}/stop", "", allow_overwrite=True)
         if said == "go":
             return
         kind, _, text = said.partition(": ")
@@ -71,6 +76,14 @@ class Team:
     def _next(self) -> str:
         self._round += 1
         return f"ssl_vae/{self._number}/{self._round}"
+
+    def stop(self) -> bool:
+        """Whether this process was asked to stop, or one that waits for it was."""
+        if self._stop():
+            return True
+        if not self.leads or self.size == 1:
+            return False
+        return bool(_store().key_value_dir_get(self._asked))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is true in any process; all must ask."""
@@ -129,6 +142,16 @@ def _store() -> Any:
     return distributed.global_state.client
 
 
+def _told(key: str) -> str | None:
+    """What is told under a key; None if that is not yet so after a second."""
+    try:
+        return str(_store().blocking_key_value_get(key, 1000))
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        return None
+
+
 def begin(
     mode: str,
     *,
@@ -175,6 +198,7 @@ def begin(
             process_id,
             initialization_timeout=patience + 60,
             heartbeat_timeout_seconds=patience,
+            shutdown_timeout_seconds=patience,  # of one that fails while others wait
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(

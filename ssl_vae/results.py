@@ -1,6 +1,7 @@
 """What a run found: results.json in memory, on disk and as a table."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,11 @@ class Row:
         return [seed for seed, figures in pairs if figures["collapsed"]]
 
 
+def _accuracies(row: Row) -> list[float]:
+    of_seeds = itertools.chain.from_iterable(row.accuracy_of_seeds)
+    return [row.test_accuracy_mean, *row.test_accuracy, *of_seeds]
+
+
 def _deviation(values: Sequence[float]) -> float:
     """The sample deviation (n - 1), 0 of fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
@@ -176,6 +182,12 @@ class Results:
                 raise ValueError(f"image_shape is {shape}")
             if any(not 0 < len(r.split_seeds) == len(r.test_accuracy) for r in rows):
                 raise ValueError("not an accuracy for every split")
+            if any(len(set(r.split_seeds)) < len(r.split_seeds) for r in rows):
+                raise ValueError("a split twice")
+            if not all(0 <= a <= 1 for r in rows for a in _accuracies(r)):
+                raise ValueError("an accuracy that is not from 0 to 1")
+            if any("error" not in figures for r in rows for figures in r.calibration):
+                raise ValueError("calibration without its error")
             if results.evaluate_on not in ("", "test", "validation"):
                 raise ValueError(f"evaluate_on is {results.evaluate_on!r}")
             results.table([row.labels for row in rows])  # or raises

@@ -24,7 +24,7 @@ from ssl_vae.models import M1, M1M2, M2, Params, Student
 from ssl_vae.processes import check_devices
 from ssl_vae.results import Results, Row
 from ssl_vae.stage import Stage
-from ssl_vae.workdir import Workdir
+from ssl_vae.workdir import Workdir, read_json
 
 REMEDY = "; remove what is damaged, and the command of that run makes it anew"
 AT_A_TIME = 1024  # images
@@ -109,6 +109,14 @@ def load(workdir: str | Path) -> TrainedClassifier:
     recipe, row = run.recipe(), results.results[-1]
     shape = tuple(results.dataset["image_shape"])
     names = tuple(results.dataset["class_names"])
+    trained_on = read_json(run.config)["dataset"]
+    if shape != tuple(trained_on["image_shape"]):
+        raise InputError(f"{run.results}: image_shape is not that of {run.config}")
+    if len(names) != len(trained_on["class_names"]):
+        raise InputError(
+            f"{run.results}: {len(names)} class_names, and the classifier tells"
+            f" {len(trained_on['class_names'])} classes"
+        )
     check_devices()
     load_one = _load_joint if recipes.learns_labels(recipe) else _load_svm
     at_labels = recipes.at(recipe, row.labels)

@@ -42,12 +42,16 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("far too large")
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), parse_constant=_refuse)
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error}); move it away or choose another"
             " --workdir"
         ) from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
 
 
 class Workdir:
@@ -260,11 +264,11 @@ class Workdir:
         try:
             shutil.rmtree(taken, ignore_errors=True)
             shutil.copytree(mine.weights, taken / mine.weights.name)
-            shutil.copy(mine.metrics, taken)
             shutil.copy(self.config, taken)
+            if mine.metrics.exists():  # it may do without
+                shutil.copy(mine.metrics, stage.metrics)
             if not (stage.path / self.config.name).exists():
                 (taken / self.config.name).replace(stage.path / self.config.name)
-            (taken / mine.metrics.name).replace(stage.metrics)
             (taken / mine.weights.name).replace(stage.weights)  # last: it is all there
         except OSError as error:
             raise RunError(

@@ -24,6 +24,10 @@ flag = lambda name: next(a.partition("=")[2] for a in args if a.startswith(name 
 slice, request = cloud / "slice", cloud / "request"
 workers = [cloud / "worker-0", cloud / "worker-1"]
 match args[:2] if args[0] == "storage" else args[2:4]:
+    case [group, "list"] if (fails := cloud / f"{group}_fails").exists():
+        left = int(fails.read_text()) - 1
+        fails.write_text(str(left)) if left else fails.unlink()
+        sys.exit("no answer")
     case ["tpu-vm", "list"]:
         print(slice.read_text() if slice.exists() else "", end="")
     case ["queued-resources", "list"]:
@@ -232,6 +236,28 @@ def test_a_lost_connection_is_no_preemption(cloud):
     assert done.returncode == 0
     assert "no connection to one; once more" in done.stderr
     assert cloud.steps.count("queued-resources create") == 1
+
+
+@pytest.mark.parametrize("group", ["tpu-vm", "queued-resources"])
+@pytest.mark.parametrize("step", ["create", "delete"])
+def test_a_slice_outlives_a_question_without_an_answer(cloud, step, group):
+    assert cloud.run("create", *WHERE).returncode == 0
+    (cloud.folder / f"{group}_fails").write_text("2")
+    done = cloud.run(step, *WHERE)
+    assert done.returncode == 0
+    asked = step == "create" or group == "queued-resources"
+    assert done.stderr.count("no answer about one; once more") == 2 * asked
+    deleted = [DELETE] if step == "delete" else []
+    assert cloud.steps == ["queued-resources create", *deleted]
+
+
+def test_without_any_answer_it_ends_and_deletes_nothing(cloud):
+    assert cloud.run("create", *WHERE).returncode == 0
+    (cloud.folder / "tpu-vm_fails").write_text("9")
+    done = cloud.run("create", *WHERE)
+    assert done.returncode == 1
+    assert "no answer about one: the same command" in done.stderr
+    assert cloud.steps == ["queued-resources create"]
 
 
 def test_a_request_that_fails_ends_the_script(cloud):

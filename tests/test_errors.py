@@ -25,13 +25,8 @@ def test_an_error_is_told_in_a_line(error, line):
 
 
 def typed(*args, **settings):
-    return subprocess.run(
-        [sys.executable, *args],
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        **settings,
-    )
+    defaults = {"stderr": subprocess.PIPE, "text": True, "timeout": 120}
+    return subprocess.run([sys.executable, *args], **defaults | settings)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +59,21 @@ def test_an_error_is_told_and_counts_where_the_reader_has_gone():
     done = typed("-c", code, stdout=write, env=environment)
     os.close(write)
     assert (done.returncode, done.stderr) == (2, "error: --a=1: no\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("raise InputError('no')", 2), ("say('saved'); sys.exit(143)", 143)],
+)
+def test_the_status_counts_where_nobody_reads_what_is_said(end, status):
+    code = (
+        "import sys; from ssl_vae.errors import InputError, exit_status, say\n"
+        f"def program():\n    {end}\nsys.exit(exit_status(program))"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    assert typed("-c", code, stderr=write).returncode == status
+    os.close(write)
 
 
 def test_a_closed_stdout_is_no_error_and_a_closed_stderr_no_part_of_the_answer():

@@ -126,6 +126,15 @@ def test_numbers_outlive_a_taken_vae_and_none_of_another_join_them(
         run_experiment(config, tmp_path / "run")
 
 
+def test_a_vae_whose_log_is_gone_is_taken_all_the_same(first, folder, tmp_path):
+    shutil.copytree(first, tmp_path / "there")
+    (tmp_path / "there" / "metrics.jsonl").unlink()
+    taken = recipe("m1", folder, "more", m1_workdir=str(tmp_path / "there"))
+    run_experiment(taken, tmp_path / "taken")
+    assert not (tmp_path / "taken" / "metrics.jsonl").exists()
+    assert (tmp_path / "taken" / "vae_weights").exists()
+
+
 def test_the_estimate_knows_that_nothing_is_trained(first, folder, tmp_path):
     config = recipe("m1", folder, "more", m1_workdir=str(first))
     plan = make_plan(config, tmp_path / "run")

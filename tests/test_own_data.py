@@ -411,7 +411,7 @@ def test_what_is_done_to_images_is_told_in_a_line_each(tmp_path):
 
 def test_images_that_all_differ_in_size_get_the_median_and_not_the_smallest(tmp_path):
     for k in range(24):  # from 10x20 to 33x43
-        pixels = np.zeros([10 + k, 20 + k], np.uint8)
+        pixels = np.full([10 + k, 20 + k], 200, np.uint8)
         save(tmp_path / "crops" / "ab"[k % 2] / f"{k}.png", pixels)
     data = datasets.load(f"folder:{tmp_path / 'crops'}")
     assert data.image_shape == (21, 31, 1)
@@ -460,6 +460,18 @@ def test_gray_of_sixteen_bits_keeps_its_shades(tmp_path):
         save(tmp_path / name, shades)
     data = datasets.load(f"folder:{tmp_path}")
     np.testing.assert_array_equal(data.train_images[0, ..., 0], shades >> 8)
+
+
+@pytest.mark.parametrize(
+    ("top", "dtype", "brightest"),
+    [(255, np.uint16, 0), (4095, np.uint16, 15), (1, np.uint8, 1)],
+)
+def test_images_that_are_as_good_as_black_are_refused(tmp_path, top, dtype, brightest):
+    shades = np.linspace(0, top, 64).reshape(8, 8).astype(dtype)
+    for name in ("a/1.png", "b/2.png"):
+        save(tmp_path / name, shades)
+    with pytest.raises(InputError, match=f"no pixel is brighter than {brightest} of"):
+        datasets.load(f"folder:{tmp_path}")
 
 
 def test_sixteen_bits_a_pixel_cost_no_eight_times_as_much(tmp_path):

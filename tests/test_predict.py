@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,24 @@ def test_a_kept_classifier_has_the_accuracy_of_its_run(recipe, finished, small_d
     assert np.mean(right) == pytest.approx(accuracy, abs=0.03)
     names = classifier.predict(data.test_images)
     assert (names == np.array(data.class_names)[probs.argmax(axis=1)]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"class_names": ["a", "b"]}, "2 class_names, .* tells 4 classes"),
+        ({"image_shape": [4, 16, 1]}, "image_shape is not that of"),
+    ],
+)
+def test_results_that_tell_of_another_classifier_are_refused(
+    m1_run, tmp_path, change, told
+):
+    run = Path(shutil.copytree(m1_run, tmp_path / "run"))
+    content = json.loads((run / "results.json").read_text())
+    content["dataset"] |= change
+    (run / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"results.json: {told}"):
+        ssl_vae.load(run)
 
 
 def test_images_may_be_floats_and_without_channels(m1_run):

@@ -179,6 +179,30 @@ def test_a_stop_of_one_saves_one_state_which_any_number_of_processes_go_on_from(
     assert steps == sorted(set(steps))
 
 
+def test_a_stop_is_heard_of_one_that_waits_for_the_classifiers(start, tmp_path):
+    run = tmp_path / "run"
+    many = {"num_splits": 1000, "classifier.cross_validate": True}
+    processes = [start(run, number=n, **many) for n in range(2)]
+    while not (run / "vae_weights").exists():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 143, said
+        assert "stopped: " in said
+
+
+def test_several_processes_suggest_nothing(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, "--suggest=5", number=n) for n in range(2)]
+    for process in processes:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 2, said
+        assert "error: --suggest=5: is for one process" in said
+    assert not run.exists()
+
+
 def test_what_ends_the_one_that_leads_ends_the_others(start, tmp_path):
     run = tmp_path / "run"
     owner = start(run, of=1, **LONG)
@@ -200,6 +224,17 @@ def test_the_death_of_one_ends_the_others_within_their_patience(start, tmp_path)
     _, said = processes[0].communicate(timeout=60)
     assert processes[0].returncode not in (0, 143)
     assert "another task died" in said
+
+
+def test_an_error_in_one_ends_the_others_within_their_patience(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, number=n, patience=25, **LONG) for n in range(2)]
+    until_it_trains(run, *processes)
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()  # what the first cannot go on without
+    said = [process.communicate(timeout=90)[1] for process in processes]
+    assert f"error: [Errno 21] Is a directory: '{run}/metrics.jsonl'" in said[0]
+    assert all(process.returncode not in (0, 143) for process in processes)
 
 
 def test_a_process_that_meets_nobody_names_the_address(start, tmp_path, port):

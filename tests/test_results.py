@@ -51,6 +51,10 @@ def test_where_there_is_no_file_there_are_no_results(tmp_path):
         ({"stranger": 1}, "not a results file"),
         ({"results": [ONE | {"split_seeds": [0]}]}, "an accuracy for every split"),
         ({"results": [EMPTY]}, "an accuracy for every split"),
+        ({"results": [ONE | {"split_seeds": [0, 0]}]}, "a split twice"),
+        ({"results": [ONE | {"test_accuracy_mean": 5.0}]}, "not from 0 to 1"),
+        ({"results": [ONE | {"test_accuracy": [0.5, float("nan")]}]}, "NaN is no"),
+        ({"results": [ONE | {"calibration": [{}]}]}, "without its error"),
         ({"evaluate_on": "<b>"}, "evaluate_on is '<b>'"),
         ({"evaluate_on": None}, "evaluate_on is not"),
         (

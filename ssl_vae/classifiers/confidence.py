@@ -39,21 +39,25 @@ def held_out_scores(
     """Scores [num_labels, K] of labeled images by SVMs that were fitted without them.
 
     And without their moves, see `svm.fit_svm`; but C and gamma are those of the
-    pipeline, which may have been chosen with them. None where a class has a single
-    label.
+    pipeline, which may have been chosen with them. The only image of a class is never
+    held out and has NaN. None where all are such.
     """
     from sklearn.base import clone  # late
     from sklearn.model_selection import StratifiedKFold
 
-    folds = min(FOLDS, int(np.min(np.unique(labels, return_counts=True)[1])))
-    if folds < 2:
+    sizes = np.bincount(labels)
+    lone, several = (np.flatnonzero(which[labels]) for which in (sizes == 1, sizes > 1))
+    if not len(several):
         return None
-    scores = np.empty([len(labels), len(np.unique(labels))])
+    scores = np.full([len(labels), len(sizes)], np.nan)
+    folds = min(FOLDS, int(sizes[sizes > 1].min()))
     cv = StratifiedKFold(folds, shuffle=True, random_state=0)
-    for rest, held_out in cv.split(features, labels):
-        mine = None if moved is None else moved[:, rest]
-        others = clone(pipeline).fit(*with_moved(features[rest], labels[rest], mine))
-        scores[held_out] = class_scores(others, features[held_out])
+    for rest, held_out in cv.split(features[several], labels[several]):
+        fitted = np.sort(np.concatenate([several[rest], lone]))
+        mine = None if moved is None else moved[:, fitted]
+        others = clone(pipeline)
+        others.fit(*with_moved(features[fitted], labels[fitted], mine))
+        scores[several[held_out]] = class_scores(others, features[several[held_out]])
     return scores
 
 
@@ -113,10 +117,13 @@ def temperature_of(
 ) -> float:
     """The temperature of `fit_temperature` for a pipeline and what it was fitted on.
 
-    1 where a class has a single label, so that nothing can be held out.
+    1 where every class has a single label, so that nothing can be held out.
     """
     held_out = held_out_scores(pipeline, features, labels, moved)
-    return 1.0 if held_out is None else fit_temperature(held_out, labels)
+    if held_out is None:
+        return 1.0
+    known = ~np.isnan(held_out).any(axis=1)
+    return fit_temperature(held_out[known], labels[known])
 
 
 def class_probs(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -15,6 +15,7 @@ import math
 import os
 import statistics
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from ssl_vae.errors import InputError
 logger = logging.getLogger("ssl_vae")
 
 LARGEST_SIDE = 64
+DIM = 16  # what 12 bits in a file of 16, or 0 and 1 in one of 8, stay below
 _MANY = 5_000  # images that are not read within a few seconds
 _UNLABELED = ("unlabeled", "unlabelled")
 _TEST = "test"
@@ -116,7 +118,8 @@ def read(listing: Listing, file: Path) -> Dataset:
     check_labels(labels, test_labels, shape, where)  # before any image is decoded
     largest = max(each.num_pixels for each in headers)
     pixels = partial(picture.read_all, size=size, color=color, largest=largest)
-    train = gathered(pixels(listing.train), (len(listing.train), *shape), file)
+    images = _not_black(pixels(listing.train), listing.root)
+    train = gathered(images, (len(listing.train), *shape), file)
     test = as_array(pixels(listing.test), (len(listing.test), *shape))
     names = [path.relative_to(listing.root).as_posix() for path in listing.train]
     return assemble(
@@ -127,6 +130,19 @@ def read(listing: Listing, file: Path) -> Dataset:
         sources=np.array(names),
         notes=tuple(_notes(headers, size, color=color)),
     )
+
+
+def _not_black(images: Iterable[np.ndarray], root: Path) -> Iterator[np.ndarray]:
+    """The images, and in the end a refusal where all of them are as good as black."""
+    brightest = 0
+    for image in images:
+        brightest = max(brightest, int(image.max()))
+        yield image
+    if brightest < DIM:
+        raise InputError(
+            f"{root}: no pixel is brighter than {brightest} of 255, which is as good as"
+            " black; scale the values up, to 255, or to 65535 in files of 16 bits"
+        )
 
 
 def common_size(headers: list[Header]) -> tuple[int, int]:
