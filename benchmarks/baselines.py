@@ -1,6 +1,6 @@
 """What a VAE has to beat: other features for the SVM, and other uses of the unlabeled.
 
-    python benchmarks/baselines.py --labels=100,600,1000,3000 --num_splits=10
+    python benchmarks/baselines.py
     python benchmarks/baselines.py --labels=3000 --row="PCA-50, label spreading"
 
 The data, the labeled images of a split, the test images and the choice of the SVM's C

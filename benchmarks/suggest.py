@@ -60,7 +60,8 @@ def accuracies(
         fitted = CalibratedSVM.fitted(
             train[known], labels[known], C=2.0, standardize=False, cross_validate=False
         )
-        found.append(fitted.pipeline.score(test, data.test_labels))
+        answers = fitted.log_probs(test).argmax(axis=1)
+        found.append(float(np.mean(answers == data.test_labels)))
         if len(known) >= END:
             return found
         rest = np.setdiff1d(pool, known)

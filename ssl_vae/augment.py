@@ -45,6 +45,10 @@ def nudged(x: jax.Array, shape: tuple[int, ...]) -> list[jax.Array]:
 def erase(key: jax.Array, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Images with a rectangle, 3/7 of their sides, set to 0; it may reach outside.
 
+    Its first row and column are drawn from half its size before the image to the end of
+    it, so it reaches outside at the bottom and on the right more often, where in the
+    source its center is drawn.
+
     Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural
     networks with cutout", arXiv:1708.04552.
     """

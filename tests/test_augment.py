@@ -75,7 +75,20 @@ def test_other_light_keeps_black_black_and_the_order_of_the_pixels(x):
     assert (relit[:, 0] == 0).all()
     order = np.argsort(np.asarray(x), axis=1)
     assert (np.diff(np.take_along_axis(relit, order, axis=1), axis=1) >= 0).all()
-    assert relit.std(axis=0).min() >= 0 and not np.allclose(relit, x)
+
+
+def test_light_differs_by_a_power_and_a_factor_of_each_image():
+    x = jax.random.uniform(jax.random.key(0), (4000, 5), minval=0.1)
+    relit = np.log(np.asarray(augment.relight(jax.random.key(1), x)))
+    log_x = np.log(np.asarray(x))
+    power = (relit[:, 1] - relit[:, 0]) / (log_x[:, 1] - log_x[:, 0])
+    factor = np.exp(relit[:, 0] - power * log_x[:, 0])
+    for column in range(5):
+        expected = np.log(factor) + power * log_x[:, column]
+        np.testing.assert_allclose(relit[:, column], expected, atol=0.01)
+    # Four standard errors of a deviation over 4000 images.
+    assert np.log(power).std() == pytest.approx(0.4, rel=4 / np.sqrt(8000))
+    assert factor.std() == pytest.approx(0.2, rel=4 / np.sqrt(8000))
 
 
 def test_images_are_changed_each_in_its_own_way():

@@ -121,6 +121,14 @@ def test_the_calibration_error_by_hand():
     assert confidence.calibration_error(probs, labels) == pytest.approx(expected)
 
 
+def test_confidence_is_told_in_fifteen_bins_that_hold_their_upper_end():
+    probs = np.array([[0.6, 0.4], [0.601, 0.399], [0.666, 0.334], [1.0, 0.0]])
+    counts, confidences, accuracy = confidence.reliability(probs, np.zeros(4, int))
+    np.testing.assert_array_equal(counts, [0] * 8 + [1, 2] + [0] * 4 + [1])
+    np.testing.assert_allclose(confidences[[8, 9, 14]], [0.6, 0.6335, 1.0])
+    assert accuracy[counts > 0].min() == 1
+
+
 def test_those_it_is_surest_of_come_first():
     probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.8, 0.2]])
     found = confidence.accuracy_of_surest(probs, np.array([1, 1, 0]))
@@ -131,6 +139,24 @@ def test_one_label_a_class_has_no_held_out_scores(fitted):
     pipeline, features, labels = fitted
     one = np.unique(labels, return_index=True)[1]
     assert confidence.held_out_scores(pipeline, features[one], labels[one]) is None
+
+
+def test_the_only_image_of_a_class_is_learned_from_and_never_held_out(fitted):
+    pipeline, features, labels = fitted
+    rows = np.flatnonzero(labels > 0)
+    features, labels = features[[0, *rows]], labels[[0, *rows]]
+    found = confidence.held_out_scores(pipeline, features, labels)
+    assert np.isnan(found[0]).all()
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    for rest, held_out in folds.split(features[1:], labels[1:]):
+        fitted_on = [0, *(1 + rest)]
+        other = svm.fit_svm(
+            features[fitted_on], labels[fitted_on], C=2.0, standardize=False
+        )
+        expected = confidence.class_scores(other, features[1 + held_out])
+        np.testing.assert_allclose(found[1 + held_out], expected)
+    temperature = confidence.temperature_of(pipeline, features, labels)
+    assert temperature == confidence.fit_temperature(found[1:], labels[1:])
 
 
 def test_two_classifiers_together_are_their_normalized_geometric_mean():

@@ -39,6 +39,16 @@ def test_the_difference_to_the_best_is_taken_choice_by_choice():
     assert (best.best, best.behind) == (True, 0)
 
 
+def test_of_more_runs_every_interval_is_wider_so_that_all_hold_together():
+    rows = [row({0: 0.5 - k, 1: 0.6 - k, 2: 0.7 - 2 * k}) for k in (0, 0.01, 0.03, 0.1)]
+    cells = compare(rows).cells
+    for cell, k in zip(cells, (0, 0.01, 0.03, 0.1), strict=True):
+        low, high = scipy.stats.ttest_1samp([k, k, 2 * k], 0).confidence_interval(
+            1 - 0.05 / 3
+        )
+        assert cell.margin == pytest.approx((high - low) / 2)
+
+
 def test_folds_have_a_difference_without_an_interval():
     folds = [{0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.52, 1: 0.63, 2: 0.74}]
     behind, _ = compare(

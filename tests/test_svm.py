@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -84,6 +85,34 @@ def test_folds_of_the_same_few_labels_are_not_taken_for_independent():
         pipeline = make_pipeline(SVC(C=2.0, gamma="scale"))
         departures += bool(svm.better_settings(pipeline, features, labels))
     assert departures <= 2
+
+
+@pytest.mark.parametrize(("part", "departs"), [(0.98, False), (1.02, True)])
+def test_other_settings_must_be_better_by_the_corrected_error(
+    part, departs, monkeypatch
+):
+    folds, repeats = 3, 5  # of 200 labels
+    gain = np.random.default_rng(0).normal(size=folds * repeats)
+    gain = (gain - gain.mean()) / gain.std(ddof=1)  # of deviation 1
+    gain = 0.01 * (gain + part * np.sqrt(1 / (folds * repeats) + 1 / (folds - 1)))
+
+    class Search:
+        def __init__(self, _, grid, **__):
+            self.params = [
+                dict(zip(grid, v, strict=True))
+                for v in itertools.product(*grid.values())
+            ]
+
+        def fit(self, *_):
+            scores = np.full([9, folds * repeats], 0.4)
+            scores[4], scores[8] = 0.5, 0.5 + gain
+            splits = {f"split{i}_test_score": s for i, s in enumerate(scores.T)}
+            self.cv_results_ = {"params": self.params} | splits
+
+    monkeypatch.setattr(sklearn.model_selection, "GridSearchCV", Search)
+    pipeline = make_pipeline(SVC(C=2.0, gamma="scale"))
+    found = svm.better_settings(pipeline, *checkerboard(200, seed=0))
+    assert found.get("svc__C") == (6.0 if departs else None)
 
 
 def test_one_label_a_class_is_too_few_for_cross_validation(data):

@@ -45,8 +45,9 @@ def held_out_scores(
     from sklearn.base import clone  # late
     from sklearn.model_selection import StratifiedKFold
 
-    sizes = np.bincount(labels)
-    lone, several = (np.flatnonzero(which[labels]) for which in (sizes == 1, sizes > 1))
+    _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    lone = np.flatnonzero(sizes[classes] == 1)
+    several = np.flatnonzero(sizes[classes] > 1)
     if not len(several):
         return None
     scores = np.full([len(labels), len(sizes)], np.nan)

@@ -1,7 +1,8 @@
 """Runs at one number of labels, compared over the choices of labels that they share.
 
 A hard choice of labels costs every run some points: which run is better, only the same
-choices tell.
+choices tell. An interval is of other choices, on the same test images and with the VAE
+that is there: the chance of these is not in it.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ class Cell(NamedTuple):
     row: Row  # of the shared choices; of its own where it is not compared
     best: bool = False
     behind: float = 0.0  # mean of what the best run has more at each choice
-    # Half the width of its 95 % interval, of two choices or more; folds measure the
-    # same images over and over, so theirs would be too narrow.
+    # Half the width of its interval, of two choices or more, which is wide enough for
+    # 95 % of all the intervals beside it together (Bonferroni). Folds measure the same
+    # images over and over, so theirs would be too narrow.
     margin: float | None = None
 
 
@@ -45,7 +47,8 @@ def compare(rows: Sequence[Row | None]) -> Column:
     else:
         alike = [_over(shared, row) for row in judged]
         best = max(alike, key=lambda row: row.test_accuracy_mean)
-        cells = [_beside(best, shared, row) if row else None for row in rows]
+        level = 0.05 / (len(judged) - 1)
+        cells = [_beside(best, shared, row, level) if row else None for row in rows]
     return Column(len(judged), len(shared), cells)
 
 
@@ -56,7 +59,7 @@ def _over(seeds: Sequence[int], row: Row) -> Row:
     return Row.measured(row.labels, row.classifier, some, protocol=row.protocol)
 
 
-def _beside(best: Row, shared: Sequence[int], row: Row) -> Cell:
+def _beside(best: Row, shared: Sequence[int], row: Row, level: float) -> Cell:
     if row.collapsed:
         return Cell(row)
     mine = _over(shared, row)
@@ -65,5 +68,5 @@ def _beside(best: Row, shared: Sequence[int], row: Row) -> Cell:
     margin = None
     if len(less) > 1 and row.protocol != "cross_validation":
         error = np.std(less, ddof=1) / np.sqrt(len(less))
-        margin = float(scipy.special.stdtrit(len(less) - 1, 0.975) * error)
+        margin = float(scipy.special.stdtrit(len(less) - 1, 1 - level / 2) * error)
     return Cell(mine, is_best, float(np.mean(less)), margin)
