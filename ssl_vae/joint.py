@@ -191,14 +191,15 @@ def _train(trial: Trial, splits: range, keys: Keys) -> Params:
         inputs.examples(unlabeled),
         labeled_examples(inputs, job.plan.data.train_labels, labeled),
     ]
+    stage = job.plan.workdir.stage_of_splits(trial.num_labels, splits)
     training = Training(
-        job.plan.workdir.stage_of_splits(trial.num_labels, splits),
+        stage,
         trial.model,
         trial.recipe.train,
         examples,
         job.plan.batch_sizes(trial.num_labels),
         keys,
-        title=f"{trial.num_labels} labels, {len(splits)} splits from {splits[0]}",
+        title=f"{trial.num_labels} labels, {stage.which}",
         steps_per_scan=STEPS_PER_SCAN,
     )
     return trained_params(job, training)
@@ -224,9 +225,9 @@ def _measure(trial: Trial, params: Params, split_seed: int, key: jax.Array) -> M
         )
     if use.collapsed:
         logger.warning(
-            "collapsed: q(y|x) hardly tells the classes apart at %d labels, split %d"
-            " (share of each class: %s); its accuracy is not a result; try a larger"
-            " --config.model.alpha, or more epochs",
+            "collapsed: q(y|x) uses few classes, or hardly depends on the image, at %d"
+            " labels, split %d (share of each class: %s); its accuracy is not a result;"
+            " try a larger --config.model.alpha, or more epochs",
             trial.num_labels,
             split_seed,
             " ".join(f"{share:.2f}" for share in use.class_histogram),

@@ -39,7 +39,6 @@ class Group(NamedTuple):
     num_labels: int
     splits: list[Split]
     stage: Stage
-    title: str
 
 
 class Teacher(NamedTuple):
@@ -119,7 +118,6 @@ def _groups(plan: Plan, num_labels: int) -> list[Group]:
             num_labels,
             [splits.split(seed) for seed in seeds],
             run.stage_of_splits(num_labels, seeds),
-            f"{num_labels} labels, {len(seeds)} splits from {seeds[0]}",
         )
         for seeds in run.groups_of_splits(num_labels, len(plan.split_seeds(num_labels)))
     ]
@@ -129,7 +127,7 @@ def _whole(plan: Plan, num_labels: int) -> Group:
     """The one that has all labels, for what a cross-validated run keeps."""
     whole = plan.splits(num_labels).whole
     stage = plan.workdir.stage_of_whole(num_labels)
-    return Group(num_labels, [whole], stage, f"{num_labels} labels, all of them")
+    return Group(num_labels, [whole], stage)
 
 
 def _teachers(job: Job, extracted: Extracted | None, group: Group) -> list[Teacher]:
@@ -186,7 +184,7 @@ def _train(
         examples,
         batch_sizes,
         keys,
-        title=group.title,
+        title=f"{group.num_labels} labels, {group.stage.which}",
         steps_per_scan=STEPS_PER_SCAN,
     )
     return student, trained_params(job, training)

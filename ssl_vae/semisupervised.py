@@ -229,8 +229,8 @@ def _warn_of_collapse(scores: np.ndarray, labels: np.ndarray) -> None:
         return
     if evaluate.class_use(scores[unlabeled], counts / counts.sum()).collapsed:
         warnings.warn(
-            "collapsed: q(y|x) hardly tells the classes apart; try a larger alpha, or"
-            " more epochs",
+            "collapsed: q(y|x) uses few classes, or hardly depends on the image; try a"
+            " larger alpha, or more epochs",
             ConvergenceWarning,
             stacklevel=4,
         )

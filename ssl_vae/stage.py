@@ -32,6 +32,14 @@ class Stage:
         path = run / f"labels-{num_labels}" / f"splits-{which}"
         return cls(path, num_labels, splits)
 
+    @property
+    def which(self) -> str:
+        """The labels that it learns from, such as "splits 0 to 9"."""
+        if not self.splits:
+            return "all of them"
+        first, last = self.splits[0], self.splits[-1]
+        return f"splits {first} to {last}" if last > first else f"split {first}"
+
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the metrics log."""
         with self.metrics.open("a") as file:

@@ -151,6 +151,16 @@ class Workdir:
                 f"{self.config}: not a run's config.json; choose another --workdir"
             )
         unlike = recipes.differences(theirs, mine)
+        fields = {phrase.split()[0] for phrase in unlike}
+        if "dataset.sha256" in fields <= {"dataset.name", "dataset.sha256"}:
+            there, here = (
+                run["dataset"].get("images_sha256") for run in (theirs, mine)
+            )
+            if there and there == here:
+                raise InputError(
+                    f"--workdir={self.name} holds a run of the same images with other"
+                    " labels; choose another --workdir"
+                )
         if unlike:
             raise InputError(
                 f"--workdir={self.name} holds another run: {'; '.join(unlike)};"

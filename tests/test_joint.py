@@ -317,8 +317,11 @@ def m1_run(small_data, tmp_path_factory):
 def test_an_m1_that_cannot_be_copied_is_named_in_a_line(m1_run, small_data, tmp_path):
     first = shutil.copytree(m1_run, tmp_path / "m1")
     (first / "metrics.jsonl").unlink()
+    (first / "metrics.jsonl").mkdir()
     config = recipe("m1_m2", m1_workdir=str(first))
-    with pytest.raises(RunError, match=r"/m1: cannot be copied to .*/run/m1 \(.*No su"):
+    with pytest.raises(
+        RunError, match=r"/m1: cannot be copied to .*/run/m1 \(.*Is a d"
+    ):
         run_experiment(config, tmp_path / "run", data_dir=small_data)
     assert not list((tmp_path / "run").glob("m1*"))
 

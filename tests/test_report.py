@@ -483,9 +483,17 @@ def test_runs_of_another_number_of_choices_say_so(m1, copy, tmp_path):
 @pytest.fixture
 def other_data(copy):
     content = json.loads((copy / "results.json").read_text())
-    content["dataset"]["sha256"] = "b" * 64
+    content["dataset"] |= {"sha256": "b" * 64, "images_sha256": "c" * 64}
     (copy / "results.json").write_text(json.dumps(content))
     return copy
+
+
+def test_runs_of_other_labels_are_not_said_to_be_of_other_images(m1, copy):
+    content = json.loads((copy / "results.json").read_text())
+    content["dataset"]["sha256"] = "b" * 64
+    (copy / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="of the same images as .* with other labels"):
+        main([str(m1), str(copy)])
 
 
 @pytest.mark.parametrize(

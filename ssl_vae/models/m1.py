@@ -33,7 +33,7 @@ def active_units(features: np.ndarray) -> np.ndarray:
     """Indices of the latent units that carry information about the image, ascending.
 
     A unit is active when its posterior mean varies over images with a variance above
-    0.01; a collapsed unit says the same for every image.
+    0.01; a collapsed unit says nearly the same for every image.
 
     Args:
       features: Posterior means, float [N, latent].

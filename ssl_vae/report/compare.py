@@ -70,11 +70,18 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 def _check_same_data(first: Run, other: Run) -> None:
     mine, theirs = (run.results.dataset for run in (first, other))
-    if mine["sha256"] != theirs["sha256"]:
+    if mine["sha256"] == theirs["sha256"]:
+        return
+    images = mine.get("images_sha256")
+    if images and images == theirs.get("images_sha256"):
         raise InputError(
-            f"{other.name}: a run of {_data(theirs)}, and {first.name} is one of"
-            f" {_data(mine)}; compare runs of the same images"
+            f"{other.name}: of the same images as {first.name}, with other labels;"
+            " compare runs of the same labels"
         )
+    raise InputError(
+        f"{other.name}: a run of {_data(theirs)}, and {first.name} is one of"
+        f" {_data(mine)}; compare runs of the same images"
+    )
 
 
 def _data(dataset: dict[str, Any]) -> str:

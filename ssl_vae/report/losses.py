@@ -41,11 +41,7 @@ def _title(stage: Stage, run: Workdir) -> str:
     if stage.num_labels is None:
         alone = stage.path == run.path
         return "all images, without labels" if alone else "M1, the first model"
-    which = "all of them"
-    if splits := stage.splits:
-        first, last = splits[0], splits[-1]
-        which = f"splits {first} to {last}" if last > first else f"split {first}"
-    return f"{charts.grouped(stage.num_labels)} labels, {which}"
+    return f"{charts.grouped(stage.num_labels)} labels, {stage.which}"
 
 
 def _read(path: Path, title: str) -> Log | None:
