@@ -629,6 +629,19 @@ def test_a_log_axis_names_only_what_there_is_room_for():
     )
 
 
+def test_bins_of_few_images_are_dots_apart_from_the_line():
+    counts = np.array([0, 3, 10, 87])
+    shares = np.array([0.0, 0.3, 0.6, 0.9])
+    chart = figures.reliability_chart({"reliability": [counts, shares, shares]})
+    kinds = [(mark.kind, mark.path.count("h0")) for mark in chart.marks]
+    assert kinds[2:] == [("dots", 1), ("line", 0), ("dots", 2)]
+    assert chart.marks[3].path.count("L") == 1
+    none = figures.reliability_chart(
+        {"reliability": [counts[:2], shares[:2], shares[:2]]}
+    )
+    assert [mark.kind for mark in none.marks] == ["bars", "rule", "dots"]
+
+
 def test_an_axis_of_one_value_has_room_around_it():
     axis = charts.axis("loss", [3.0, 3.0])
     assert axis.low < 3 < axis.high

@@ -11,6 +11,7 @@ from ssl_vae.report.evidence import Evidence
 BARS = 200  # units at most
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COLORS = 10  # that are told apart; of classes beyond, those of most images get one
+FEW = 10  # images, of which a share right tells next to nothing
 APART = 7.0  # between the marks of series at one number of labels
 
 
@@ -74,9 +75,12 @@ def _marks(series: Series, at: np.ndarray, y: charts.Axis) -> list[Mark]:
 
 
 def reliability_chart(evidence: Evidence) -> Chart:
-    """Accuracy against probability, over bars of the share of images in each bin."""
+    """Accuracy against probability, over bars of the share of images in each bin.
+
+    Bins of fewer than FEW images are faint dots, apart from the line.
+    """
     counts, said, was = evidence["reliability"]
-    some = counts > 0
+    many, few = counts >= FEW, (counts > 0) & (counts < FEW)
     x = charts.exact_axis("probability, %", 0, 1, SHARES, vertical=False)
     y = charts.exact_axis("accuracy, %", 0, 1, SHARES, vertical=True)
     shares = charts.bars(
@@ -88,10 +92,12 @@ def reliability_chart(evidence: Evidence) -> Chart:
     marks = [
         Mark("bars", shares, "faint"),
         Mark("rule", charts.line(x([0, 1]), y([0, 1])), "muted"),
-        Mark("line", charts.line(x(said[some]), y(was[some]))),
-        Mark("dots", charts.dots(x(said[some]), y(was[some]))),
+        Mark("dots", charts.dots(x(said[few]), y(was[few])), "faint"),
+        Mark("line", charts.line(x(said[many]), y(was[many]))),
+        Mark("dots", charts.dots(x(said[many]), y(was[many]))),
     ]
-    return Chart("Accuracy against the probability of the likeliest class", x, y, marks)
+    drawn = [mark for mark in marks if mark.path]
+    return Chart("Accuracy against the probability of the likeliest class", x, y, drawn)
 
 
 def calibration_error(evidence: Evidence) -> float:
@@ -162,7 +168,7 @@ def units_chart(evidence: Evidence) -> Chart:
     variances = np.sort(evidence["variances"])[::-1][:BARS]
     active = float(evidence["active_variance"])
     powers = np.arange(-4.0, max(1, np.ceil(np.log10(variances.max() + 1e-9))) + 1)
-    x = charts.axis("unit, the most active first", [0.5, len(variances) + 0.5])
+    x = charts.axis("units by rank, the most active first", [0.5, len(variances) + 0.5])
     y = charts.Axis(
         "variance over the images",
         10 ** powers[0],
