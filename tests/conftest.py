@@ -50,6 +50,13 @@ OWN = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go():
+    """Those of all modules together need more mappings of memory than Linux grants."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once(tmp_path_factory):
     """Many runs of one small recipe: each program is compiled once for all of them."""
