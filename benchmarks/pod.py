@@ -31,7 +31,7 @@ CHIPS_A_HOST = 8
 # ring, so a chip in a corner has two links, and no more than two are counted on.
 SLICES = [(1, 1), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)]
 LINKS = 2
-BATCH_SIZES = [100, 1000, 8192]
+BATCH_SIZES = [240, 1000, 8192]
 
 
 class Step(NamedTuple):

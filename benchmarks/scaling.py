@@ -67,7 +67,9 @@ class Case(NamedTuple):
 # The first row of each is what the others are compared with: the default recipe, but
 # for the devices: eight of them then have its batch each.
 SWEEPS: dict[str, list[Case]] = {
-    "batch_size": [Case(batch_size=n) for n in (100, 25, 50, 200, 500, 1000, 3000)],
+    "batch_size": [
+        Case(batch_size=n) for n in (Case().batch_size, 25, 50, 100, 500, 1000, 3000)
+    ],
     "latent_dim": [Case(latent_dim=n) for n in (LATENT, 2, 50, 200)],
     "width": [Case(width=n) for n in (HIDDEN[0], 150, 300, 1200)],
     "num_devices": [Case(batch_size=800, num_devices=n) for n in (1, 2, 4, 8)],

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_vae import config as recipes
+
 NUM_IMAGES, SIDE, CLASSES, CHUNK = 60_000, 28, 10, 20_000
 NUM_PARTS = 6  # of an epoch, after a first one that is not timed
 ONE, TWO = "one process", "two processes"
@@ -49,7 +51,6 @@ def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
     """Images a second, and MB held at most, of one training."""
     import jax
 
-    from ssl_vae import config as recipes
     from ssl_vae import datasets, devices, epochs, train
     from ssl_vae.datasets import npz
     from ssl_vae.models import M1
@@ -136,11 +137,12 @@ def main() -> None:
         files = {size: Path(folder) / f"{size}.npz" for size in sizes}
         for size, file in files.items():
             write_images(file, size)
+        default = recipes.load(recipes.recipe_path("m1")).train.batch_size
         cases = {
-            "60,000 images on the device": (files[NUM_IMAGES], "device", 100),
-            "60,000 images streamed": (files[NUM_IMAGES], "stream", 100),
-            f"{args.images:,} images streamed": (files[args.images], "stream", 100),
-            TWO: (files[NUM_IMAGES], "stream", 100, 2),
+            "60,000 images on the device": (files[NUM_IMAGES], "device", default),
+            "60,000 images streamed": (files[NUM_IMAGES], "stream", default),
+            f"{args.images:,} images streamed": (files[args.images], "stream", default),
+            TWO: (files[NUM_IMAGES], "stream", default, 2),
         }
         for size in LARGER:
             one, two = (f"{number}, batch {size}" for number in (ONE, TWO))

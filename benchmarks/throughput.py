@@ -149,7 +149,11 @@ def matrix_product(library: str) -> Callable[[], None]:
 
     torch.set_num_threads(THREADS)
     b = torch.randn(shape)
-    return lambda: torch.mm(b, b)
+
+    def multiply() -> None:
+        torch.mm(b, b)
+
+    return multiply
 
 
 def serve(turn: Callable[[], None]) -> None:
@@ -244,7 +248,7 @@ def main() -> None:
     """Prints the comparison, or serves as one contestant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, action="append", help="batch size(s)")
-    parser.add_argument("--steps", type=int, default=60, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=50, help="steps a turn")
     parser.add_argument("--rounds", type=int, default=9, help="turns each")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -255,7 +259,7 @@ def main() -> None:
             parser.error(str(error))
         if not find_spec("torch"):
             parser.error("torch is not installed; `make bench` installs it")
-    for batch_size in args.batch or [100, 200]:
+    for batch_size in args.batch or [100, RECIPE.train.batch_size]:
         if (60_000 // batch_size) % args.steps:
             parser.error(f"--steps must divide the {60_000 // batch_size} of an epoch")
         if args.serve:

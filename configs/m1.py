@@ -36,9 +36,12 @@ def get_config() -> ConfigDict:
             },
             "train": {
                 "num_epochs": 20,
-                "batch_size": 100,
-                "learning_rate": 3e-4,
-                "schedule": "constant",
+                "batch_size": 240,  # of 60 000 images none is left over
+                "learning_rate": 1e-3,
+                "schedule": "cosine",
+                # Without it some latent units collapse, and more of them the larger
+                # batch and learning rate are.
+                "kl_warmup": 0.5,
                 "checkpoint_every": 2,
             },
             "classifier": {

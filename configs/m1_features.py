@@ -26,6 +26,6 @@ def get_config() -> ConfigDict:
     config.model.kl_weight = 0.05
     config.model.gradient_weight = 10.0
     config.classifier.cross_validate = True
-    config.train.learning_rate = 1e-3
-    config.train.schedule = "cosine"
+    config.train.batch_size = 100
+    config.train.kl_warmup = 0.0  # at so small a weight no unit collapses
     return config

@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
                     "batch_size": 100,
                     "learning_rate": 1e-3,
                     "schedule": "cosine",
+                    "kl_warmup": 0.0,
                     "checkpoint_every": 5,
                 },
             },

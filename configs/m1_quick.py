@@ -16,6 +16,6 @@ def get_config() -> ConfigDict:
     config = recipes.load(recipes.recipe_path("m1"))
     config.recipe = "m1_quick"
     config.train.num_epochs = 4
+    config.train.batch_size = 100  # more steps
     config.importance_samples = 10
-    config.train.learning_rate = 1e-3  # so few steps have to be larger ones
     return config

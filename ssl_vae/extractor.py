@@ -90,12 +90,17 @@ def trained_m1(
     """
     if job.plan.given_m1 and job.team.leads:
         job.plan.given_m1.copy_m1_to(stage)
-    model = M1(job.plan.data.image_shape, **recipes.model_fields(group))
+    rows = np.arange(len(job.plan.data.train_images))
+    num_steps = settings.num_epochs * (len(rows) // settings.batch_size)
+    model = M1(
+        job.plan.data.image_shape,
+        warmup_steps=round(settings.get("kl_warmup", 0.0) * num_steps),
+        **recipes.model_fields(group),
+    )
     images = job.train_images
     if model.gradient_weight and not stage.weights.exists():
         with job.clock.part("features"):
             images = images.seen_as(model.view)
-    rows = np.arange(len(job.plan.data.train_images))
     examples = [images.examples(np.tile(rows, (*keys.init.shape, 1)))]
     training = Training(
         stage,

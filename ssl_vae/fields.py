@@ -99,6 +99,7 @@ M1_MODEL: dict[str, Check] = {
     "model.gradient_weight": _real(0, 1000),
     "model.dtype": _choice("float32", "bfloat16"),
 }
+M1_TRAIN: dict[str, Check] = _TRAIN | {"train.kl_warmup": _real(0, 1)}
 _M2: dict[str, Check] = {
     "model.alpha": _real(0, 1e6),
     "train.labeled_batch_size": _whole(1, 1_000_000),
@@ -110,6 +111,7 @@ _M2: dict[str, Check] = {
 FIELDS: dict[str, dict[str, Check]] = {
     "m1": _COMMON
     | M1_MODEL
+    | M1_TRAIN
     | {
         "num_seeds": _whole(1, 10_000),
         "m1_workdir": _text(),
@@ -123,7 +125,7 @@ FIELDS: dict[str, dict[str, Check]] = {
     "m1_m2": _COMMON
     | _M2
     | {"model.name": _choice("m1_m2"), "m1_workdir": _text()}
-    | {f"m1.{field}": check for field, check in (M1_MODEL | _TRAIN).items()},
+    | {f"m1.{field}": check for field, check in (M1_MODEL | M1_TRAIN).items()},
 }
 # A recipe of m1 with a group `student` also trains a network that its SVMs teach.
 STUDENT: dict[str, Check] = {
@@ -143,8 +145,10 @@ LATER = {
     "num_seeds": 1,
     "m1_workdir": "",
     "model.dtype": "float32",
+    "train.kl_warmup": 0.0,
     "classifier.shifted": False,
     "m1.model.dtype": "float32",
+    "m1.train.kl_warmup": 0.0,
 }
 # A group `few` changes fields of the groups model and train where there are at most
 # `few.labels` labels.

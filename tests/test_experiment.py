@@ -9,9 +9,11 @@ import pytest
 from conftest import write_idx
 
 from ssl_vae import config as recipes
+from ssl_vae import extractor
 from ssl_vae.classifiers import svm
 from ssl_vae.errors import InputError
 from ssl_vae.experiment import Diverged, Stopped, run_experiment
+from ssl_vae.models import M1
 from ssl_vae.plan import make_plan
 
 DIVERGED = (
@@ -278,7 +280,8 @@ def test_numbers_of_labels_may_be_numpys_and_nothing_else_will_do(small_data, tm
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(small_data, tmp_path):
-    config = recipe(**{"train.learning_rate": 10.0, "model.kl_weight": 1000.0})
+    wild = {"train.learning_rate": 10.0, "model.kl_weight": 1000.0}
+    config = recipe(**wild, **{"train.kl_warmup": 0.0})
     with pytest.raises(Diverged, match=DIVERGED):
         run_experiment(config, tmp_path, data_dir=small_data)
     assert not (tmp_path / "vae_weights").exists()
@@ -322,3 +325,17 @@ def test_two_epochs_on_fashion_mnist_reach_their_accuracy(tmp_path):
     assert results.dataset["name"] == "fashion_mnist"
     assert row.test_accuracy_mean > 0.73
     assert results.vae["test_elbo"] > -255
+
+
+def test_the_warmup_is_a_share_of_the_training(small_data, tmp_path, monkeypatch):
+    warmups = []
+
+    class Seen(M1):
+        def loss(self, *args, **kwargs):
+            warmups.append(self.warmup_steps)
+            return super().loss(*args, **kwargs)
+
+    monkeypatch.setattr(extractor, "M1", Seen)
+    changes = {"labels": (8,), "train.num_epochs": 3, "train.kl_warmup": 0.5}
+    run_experiment(recipe(**changes), tmp_path / "run", data_dir=small_data)
+    assert set(warmups) == {30}  # of 3 epochs of 20 steps

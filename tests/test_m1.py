@@ -113,6 +113,15 @@ def test_loss_is_the_batch_mean_with_the_kl_weighted(params, x, kl_weight):
     assert metrics.keys() == {"loss", "log_likelihood", "kl"}
 
 
+def test_the_kl_term_gets_its_weight_evenly_over_the_warmup(params, x):
+    model = replace(MODEL, kl_weight=0.5, warmup_steps=4)
+    for step, weight in [(0, 0.0), (1, 0.125), (3, 0.375), (4, 0.5), (9, 0.5)]:
+        key = jax.random.key(2)
+        loss, metrics = model.loss(params, x, key=key, step=jnp.int32(step))
+        expected = weight * metrics["kl"] - metrics["log_likelihood"]
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
 def test_features_are_the_posterior_means(params, x):
     np.testing.assert_array_equal(MODEL.features(params, x), MODEL.encode(params, x)[0])
 

@@ -72,6 +72,11 @@ class M1:
         image's oriented gradients; at 0 the model does not know of them.
       dtype: Of the matrix products in training, "float32" or "bfloat16". Parameters,
         sums and everything that is asked of a trained model stay float32.
+      warmup_steps: For so many steps at first the factor of the KL term in the loss
+        rises evenly from 0 to `kl_weight`. A decoder that has learned nothing yet has
+        no use for z, so from the start on the KL term alone would be heard, and units
+        that it silences then do not come back.
+        Source: Sonderby et al. 2016, arXiv:1602.02282, section 2.3.
     """
 
     image_shape: tuple[int, ...]
@@ -80,6 +85,7 @@ class M1:
     kl_weight: float = 1.0
     gradient_weight: float = 0.0
     dtype: str = "float32"
+    warmup_steps: int = 0
 
     @property
     def pixels(self) -> int:
@@ -153,20 +159,26 @@ class M1:
           params: As returned by `init`.
           view: Of the images, [batch, view_dim], see `view`.
           key: Consumed by the draw of z.
-          step: Optimizer steps done; the loss is the same at all.
+          step: Optimizer steps done; `warmup_steps` tells what it changes.
 
         Returns:
           The loss, a scalar in nats per image, and its parts by name for the log.
         """
-        del step
         terms, of_gradients = self._terms(params, view, key, self.dtype)
         log_likelihood, kl = jnp.mean(terms.log_likelihood), jnp.mean(terms.kl)
-        loss = self.kl_weight * kl - log_likelihood
+        kl_weight = self.kl_weight * self._warmth(step)
+        loss = kl_weight * kl - log_likelihood
         metrics = {"log_likelihood": log_likelihood, "kl": kl}
         if self.gradient_weight:
             metrics["gradients"] = jnp.mean(of_gradients)
             loss -= self.gradient_weight * metrics["gradients"]
         return loss, {"loss": loss} | metrics
+
+    def _warmth(self, step: jax.Array) -> jax.Array | float:
+        """How much of its weight the KL term has at a step, from 0 to 1."""
+        if not self.warmup_steps:
+            return 1.0
+        return jnp.minimum(step.astype(jnp.float32) / self.warmup_steps, 1.0)
 
     def _posterior(
         self, params: Params, view: jax.Array, dtype: str = "float32"
