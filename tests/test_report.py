@@ -50,13 +50,19 @@ JOINT = {
     "train.warmup_epochs": 0,
     "few.model.hidden": (16,),
 }
+# Trained so little that there are mistakes to show.
+WEAK = {
+    "train.learning_rate": 3e-4,
+    "train.schedule": "constant",
+    "train.kl_warmup": 0.0,
+}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "$x^|`", "a&b\n# c")
 
 
 def recipe(name, **changes):
     config = recipes.load(recipes.recipe_path(name))
-    joint = JOINT if name == "m2" else {}
-    config.update_from_flattened_dict(CHANGES | joint | changes)
+    own = JOINT if name == "m2" else WEAK
+    config.update_from_flattened_dict(CHANGES | own | changes)
     return config
 
 
@@ -182,6 +188,7 @@ def test_every_part_of_the_evidence_is_kept(run, request):
 def test_the_surest_mistakes_come_first_and_are_mistakes(m1):
     found = evidence.load(m1)
     label, said = found["mistakes_classes"].T
+    assert len(label)
     assert np.all(label != said)
     assert np.all(np.diff(found["mistakes_probs"][:, 1]) <= 0)
     wrong = found["confusion"].sum() - np.trace(found["confusion"])

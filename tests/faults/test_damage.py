@@ -272,7 +272,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def test_a_run_of_an_earlier_version_is_read(tmp_path):
     """Its numbers, its weights and classifier, and its states to go on from."""
     run = shutil.copytree(GOLDEN / "run", tmp_path / "run")
-    recipe = harness.recipe(**{"train.checkpoint_every": 5})
+    # Those of then; kl_warmup was no field, which means 0.
+    fields = {"train.schedule": "constant", "train.kl_warmup": 0.0}
+    recipe = harness.recipe(**fields, **{"train.checkpoint_every": 5})
     stored = run_experiment(recipe, run, data_dir=GOLDEN / "corners")
     found = json.loads((GOLDEN / "run" / "results.json").read_text())
     assert stored.results[0].test_accuracy == found["results"][0]["test_accuracy"]
