@@ -24,6 +24,11 @@ CHANGES: dict[str, dict[str, object]] = {
         "model.kl_weight": 0.02,
     },
     "no gradients, KL weight 1": {"model.gradient_weight": 0.0, "model.kl_weight": 1.0},
+    "no gradients, KL weight 1, warm-up": {
+        "model.gradient_weight": 0.0,
+        "model.kl_weight": 1.0,
+        "train.kl_warmup": 0.5,
+    },
     "gradient weight 3": {"model.gradient_weight": 3.0},
     "gradient weight 30": {"model.gradient_weight": 30.0},
     "KL weight 1": {"model.kl_weight": 1.0},

@@ -45,6 +45,7 @@ def test_the_default_recipe_is_the_reported_system(config):
         ("model.name", "m7", "m1 or m2 or m1_m2"),
         ("importance_samples", 0, "whole number from 1"),
         ("train.schedule", "linear", "'constant' or 'cosine'"),
+        ("train.kl_warmup", 5, "a number from 0 and up to 1"),
         ("model.dtype", "float16", "'float32' or 'bfloat16'"),
         ("recipe", "../m1", "letters, digits"),
         ("evaluate_on", "train", "'test' or 'validation'"),

@@ -76,7 +76,7 @@ class M1:
         rises evenly from 0 to `kl_weight`. A decoder that has learned nothing yet has
         no use for z, so from the start on the KL term alone would be heard, and units
         that it silences then do not come back.
-        Source: Sonderby et al. 2016, arXiv:1602.02282, section 2.3.
+        Source: Sonderby et al. 2016, arXiv:1602.02282.
     """
 
     image_shape: tuple[int, ...]
@@ -152,8 +152,8 @@ class M1:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """What training minimizes: the batch mean of kl_weight * KL - log-likelihood.
 
-        Where the model knows of gradients, less gradient_weight times the
-        log-likelihood of those.
+        During `warmup_steps` with a part of kl_weight. Where the model knows of
+        gradients, less gradient_weight times the log-likelihood of those.
 
         Args:
           params: As returned by `init`.
