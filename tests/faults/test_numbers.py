@@ -103,9 +103,8 @@ def test_a_metric_that_is_not_finite_stops_the_run():
 
 def test_a_diverged_run_tells_the_cause_and_saves_no_bad_state(small_data, tmp_path):
     wild = {"train.learning_rate": 10.0, "model.kl_weight": 1000.0}
-    wild["train.kl_warmup"] = 0.0
     deep = {"model.hidden": (32, 32), "train.batch_size": 20}
-    config = harness.recipe(**wild, **deep)
+    config = harness.recipe(**wild, **deep, **{"train.kl_warmup": 0.0})
     with pytest.raises(Diverged) as error:
         run_experiment(config, tmp_path, data_dir=small_data)
     message = str(error.value)
