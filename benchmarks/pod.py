@@ -18,7 +18,7 @@ from scaling import line
 from throughput import HIDDEN, LATENT, PIXELS, RECIPE, flop_per_image
 
 from ssl_vae import config as recipes
-from ssl_vae import train
+from ssl_vae import devices, train
 from ssl_vae.models import M1
 
 # Of a v5e chip, cloud.google.com/tpu/docs/v5e: bfloat16 operations a second, bytes a
@@ -57,7 +57,8 @@ def step_cost(batch_sizes: tuple[int, ...] = (64, 256, 1024)) -> Step:
     tx = train.adam(RECIPE.train.learning_rate, decay_steps=None)
     key = jax.random.key(0)
     state = jax.eval_shape(lambda key: train.init_state(model.init(key), tx), key)
-    step = jax.jit(partial(train.train_step, loss_fn=model.loss, tx=tx))
+    mesh = devices.data_mesh(jax.devices()[:1])
+    step = jax.jit(partial(train.train_step, loss_fn=model.loss, tx=tx, mesh=mesh))
     found = []
     for batch_size in batch_sizes:
         images = jax.ShapeDtypeStruct((batch_size, PIXELS), jnp.float32)

@@ -1,10 +1,10 @@
 """Training: one pure step, and a part of an epoch as `lax.scan`.
 
 Knows no model: a loss is `loss_fn(params, *batch, key=key, step=step)`, which returns
-(loss, metrics). A batch has a part from every set of examples: all images, say, and the
-labeled ones. The step number is the whole position of a run. It gives every set's
-shuffle and the key of the noise, so a run that stops at any step and goes on repeats
-the same numbers.
+(loss, metrics); it gives `params` to networks by `copies.apply` alone. A batch has a
+part from every set of examples: all images, say, and the labeled ones. The step number
+is the whole position of a run. It gives every set's shuffle and the key of the noise,
+so a run that stops at any step and goes on repeats the same numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from ssl_vae import devices, finite
+from ssl_vae import copies, devices, finite
 from ssl_vae.batches import (
     Block,
     Examples,
@@ -58,6 +58,7 @@ def train_step(
     *,
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
+    mesh: Mesh,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step, pure. The step's own key is folded from the run's `key`.
 
@@ -65,7 +66,9 @@ def train_step(
     """
     key = jax.random.fold_in(key, state.step)
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, metrics), grads = grad_fn(state.params, *batch, key=key, step=state.step)
+    params = copies.one_each(state.params, mesh)
+    (loss, metrics), grads = grad_fn(params, *batch, key=key, step=state.step)
+    grads = copies.summed(grads)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -114,7 +117,7 @@ def train_steps(
     def step(state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Metrics]:
         batch = jax.lax.with_sharding_constraint(batch, devices.split(mesh))
         batch = [each.take(mine) for each, mine in zip(examples, batch, strict=True)]
-        return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx)
+        return train_step(state, batch, key_noise, loss_fn=loss_fn, tx=tx, mesh=mesh)
 
     state, metrics = jax.lax.scan(step, state, batches)
     found = finite.of_steps(metrics.pop("finite"), state)

@@ -23,6 +23,7 @@ FLOORS = [
     ],
     [
         "networks",
+        "copies",
         "datasets",
         "labels",
         "config",

@@ -86,7 +86,12 @@ def test_a_scan_of_an_epoch_is_its_steps_one_after_the_other(images):
     order = jax.random.permutation(jax.random.fold_in(key_shuffle, 0), NUM_IMAGES)
     for rows in order[: 6 * BATCH_SIZE].reshape(6, BATCH_SIZE):
         by_hand, _ = train.train_step(
-            by_hand, [images[rows]], key_noise, loss_fn=MODEL.loss, tx=TX
+            by_hand,
+            [images[rows]],
+            key_noise,
+            loss_fn=MODEL.loss,
+            tx=TX,
+            mesh=devices.data_mesh(),
         )
     assert state.step == by_hand.step == 6
     jax.tree.map(

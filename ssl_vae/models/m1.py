@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssl_vae import distributions
+from ssl_vae.copies import apply
 from ssl_vae.gradients import num_gradients, oriented_gradients
 from ssl_vae.networks import Decoder, Encoder
 
@@ -184,14 +185,14 @@ class M1:
         self, params: Params, view: jax.Array, dtype: str = "float32"
     ) -> tuple[jax.Array, jax.Array]:
         encoder = self.encoder.clone(dtype=dtype)
-        posterior: Any = encoder.apply({"params": params["encoder"]}, view)
+        posterior: Any = apply(encoder, params["encoder"], view)
         return posterior
 
     def _view_logits(
         self, params: Params, z: jax.Array, dtype: str = "float32"
     ) -> jax.Array:
         decoder = self.decoder.clone(dtype=dtype)
-        return jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
+        return jnp.asarray(apply(decoder, params["decoder"], z))
 
     def _terms(
         self, params: Params, view: jax.Array, key: jax.Array, dtype: str = "float32"

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_vae import distributions
+from ssl_vae.copies import apply
 from ssl_vae.models.m1 import ElboTerms, Params
 from ssl_vae.networks import Classifier, JointDecoder, JointGaussian
 
@@ -79,18 +80,18 @@ class M2:
 
     def class_logits(self, params: Params, x: jax.Array) -> jax.Array:
         """Logits of q(y|x), [batch, K]; x is [batch, pixels]."""
-        return jnp.asarray(self.classifier.apply({"params": params["classifier"]}, x))
+        return jnp.asarray(apply(self.classifier, params["classifier"], x))
 
     def encode(
         self, params: Params, x: jax.Array, y: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of q(z|x,y), [..., latent]; y is one-hot, [..., K]."""
-        posterior: Any = self.encoder.apply({"params": params["encoder"]}, x, y)
+        posterior: Any = apply(self.encoder, params["encoder"], x, y)
         return posterior
 
     def decode(self, params: Params, z: jax.Array, y: jax.Array) -> Any:
         """Parameters of p(x|y,z): logits, or mean and log variance, [..., pixels]."""
-        return self.decoder.apply({"params": params["decoder"]}, z, y)
+        return apply(self.decoder, params["decoder"], z, y)
 
     def joint_elbo(
         self, params: Params, x: jax.Array, y: jax.Array, *, key: jax.Array

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_vae import augment
+from ssl_vae.copies import apply
 from ssl_vae.models.m1 import Params
 from ssl_vae.networks import ConvClassifier
 
@@ -70,7 +71,7 @@ class Student:
     def logits(self, params: Params, x: jax.Array) -> jax.Array:
         """What the network says of images x [batch, pixels] as they are, [batch, K]."""
         images = x.reshape(-1, *self.image_shape) - 0.3  # about the mean of a pixel
-        return jnp.asarray(self.network.apply({"params": params}, images))
+        return jnp.asarray(apply(self.network, params, images))
 
     def loss(
         self,
