@@ -25,7 +25,7 @@ from ssl_vae import config as recipes
 NUM_IMAGES, SIDE, CLASSES, CHUNK = 60_000, 28, 10, 20_000
 NUM_PARTS = 6  # of an epoch, after a first one that is not timed
 ONE, TWO = "one process", "two processes"
-LARGER = 1000, 6000  # batch sizes that two processes are timed at, too
+LARGER = 1000, 3000, 6000  # batch sizes that two processes are timed at, too
 
 
 def write_images(path: Path, num_images: int) -> None:

@@ -251,13 +251,14 @@ def _carry_out(
             " give it the same command with --distributed=off"
         )
     try:
-        results = experiment.carry_out(
-            plan,
-            clock=clock,
-            command=shlex.join([*usage.MODULE.split(), *sys.argv[1:]]),
-            stop=heard.is_set,
-            follow=follower,
-        )
+        with processes.ended_with_others():
+            results = experiment.carry_out(
+                plan,
+                clock=clock,
+                command=shlex.join([*usage.MODULE.split(), *sys.argv[1:]]),
+                stop=heard.is_set,
+                follow=follower,
+            )
         return results if processes.Team().leads else None
     except Stopped as stopped:
         say(f"stopped: {stopped}; the same command goes on")

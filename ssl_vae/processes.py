@@ -209,6 +209,26 @@ def begin(
         late.cancel()
 
 
+@contextmanager
+def ended_with_others() -> Iterator[None]:
+    """Ends this process, with one line, where it finds that another has died.
+
+    CPUs find it at once, at their next exchange. Otherwise it is JAX that misses the
+    other, ends this process too, and says so.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "Gloo" not in str(error):
+            raise
+        say(
+            "error: another process of this run has died or cannot be reached any more"
+            f" ({_first_line(error)}); start all of them again, and the run goes on"
+            " from its newest checkpoint"
+        )
+        os._exit(1)  # JAX would wait for the other, and then abort
+
+
 def _known() -> bool:
     """Whether JAX knows this machine to be one of several."""
     from jax._src.clusters import ClusterEnv  # late: it looks around when imported

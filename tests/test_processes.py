@@ -216,14 +216,26 @@ def test_what_ends_the_one_that_leads_ends_the_others(start, tmp_path):
     assert "error: process 0 has ended (InputError): --workdir=" in said
 
 
-def test_the_death_of_one_ends_the_others_within_their_patience(start, tmp_path):
+def test_the_death_of_one_that_follows_ends_the_others_with_one_line(start, tmp_path):
     run = tmp_path / "run"
-    processes = [start(run, number=n, patience=25, **LONG) for n in range(2)]
+    processes = [start(run, number=n, **LONG) for n in range(2)]
     until_it_trains(run, *processes)
     processes[1].kill()
     _, said = processes[0].communicate(timeout=60)
-    assert processes[0].returncode not in (0, 143)
-    assert "another task died" in said
+    assert processes[0].returncode == 1, said
+    last = said.splitlines()[-1]
+    assert last.startswith("error: another process of this run has died or cannot be")
+    assert "Traceback" not in said and "Check failure" not in said
+
+
+def test_the_death_of_the_one_that_leads_ends_the_others(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, number=n, patience=25, **LONG) for n in range(2)]
+    until_it_trains(run, *processes)
+    processes[0].kill()
+    _, said = processes[1].communicate(timeout=60)
+    assert processes[1].returncode not in (0, 143)
+    assert "another task died" in said or "another process of this run has died" in said
 
 
 def test_an_error_in_one_ends_the_others_within_their_patience(start, tmp_path):
