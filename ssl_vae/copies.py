@@ -1,6 +1,6 @@
 """Weights in as many copies as there are devices: their gradients meet in one sum.
 
-Left to itself, XLA sums the gradients of every array between the devices. Between
+Left to itself, XLA sums the gradients array by array between the devices. Between
 processes on CPUs that is one exchange after the other, each of which waits for the
 slowest, and together they take longer than the rest of a small step. A copy's gradient
 comes from one device's part of the batch alone, so the sum over the copies can be of
@@ -32,12 +32,12 @@ class Copies:
         return Copies(self.params[name])
 
 
-def one_each(params: Any, mesh: Mesh) -> Any:
-    """`Copies` of parameters, one on each of several CPUs; or else the parameters.
+def for_mesh(params: Any, mesh: Mesh) -> Any:
+    """The parameters as a loss is given them: `Copies` on several CPUs, or else as is.
 
     Accelerators exchange several arrays at once, and would have the copying on top.
     """
-    if mesh.size == 1 or mesh.devices.flat[0].platform != "cpu":
+    if mesh.size == 1 or not devices.on_cpus(mesh):
         return params
 
     def copied(array: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def one_each(params: Any, mesh: Mesh) -> Any:
 
 
 def summed(grads: Any) -> Any:
-    """The gradient of parameters, from that of what `one_each` made of them."""
+    """The gradient of parameters, from that of what `for_mesh` made of them."""
     if not isinstance(grads, Copies):
         return grads
     _, unravel = ravel_pytree(jax.tree.map(lambda array: array[0], grads.params))
@@ -60,9 +60,10 @@ def apply(network: nn.Module, params: Any, *inputs: jax.Array) -> Any:
     """What a network makes of a batch.
 
     Args:
-      network: Takes every example of a batch for itself.
+      network: Treats every example of a batch independently.
       params: Its parameters, or `Copies` of them, each for a part of the batch.
-      *inputs: [batch, ...], or [1, ...] for what the examples share.
+      *inputs: [batch, ...], or [1, ...] for what the examples share. A batch for
+        copies has as many examples for each of them, so it is longer than 1.
 
     Returns:
       One array [batch, ...], or several.
@@ -74,7 +75,7 @@ def apply(network: nn.Module, params: Any, *inputs: jax.Array) -> Any:
     if not isinstance(params, Copies):
         return of_part(params, *inputs)
     num_parts = len(jax.tree.leaves(params)[0])
-    axes = [0 if len(x) > 1 else None for x in inputs]  # no part is without an example
+    axes = [0 if len(x) > 1 else None for x in inputs]
     parts = [
         x if axis is None else x.reshape(num_parts, -1, *x.shape[1:])
         for x, axis in zip(inputs, axes, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssl_vae import checkpoint, devices, epochs, train
+from ssl_vae import checkpoint, devices, epochs, processes, train
 from ssl_vae.batches import Examples, Streamed, steps_per_epoch
 from ssl_vae.errors import RunError, Stopped
 from ssl_vae.finite import NotFinite
@@ -113,7 +113,8 @@ def trained_params(job: Job, training: Training) -> Params:
     if stage.weights.exists():
         return checkpoint.load_weights(stage.weights, params)
     fresh = devices.replicate(job.mesh, training.first_state(params))
-    with checkpoint.Checkpoints(stage.steps) as checkpoints:
+    saved = checkpoint.Checkpoints(stage.steps)
+    with saved as checkpoints, processes.ended_with_others():
         state = checkpoints.restore(fresh) or fresh
         if job.team.leads:
             stage.trim_log(epochs.steps_done(state))

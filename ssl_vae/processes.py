@@ -211,14 +211,14 @@ def begin(
 
 @contextmanager
 def ended_with_others() -> Iterator[None]:
-    """Ends this process, with one line, where it finds that another has died.
+    """Ends this process, with one line, where an exchange with a dead one fails.
 
-    CPUs find it at once, at their next exchange. Otherwise it is JAX that misses the
-    other, ends this process too, and says so.
+    So it does between CPUs, at once. Where there is no exchange, and on accelerators,
+    it is JAX that misses the other after a while, and ends this process in its words.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # the latter: of a gather
         if "Gloo" not in str(error):
             raise
         say(
@@ -226,7 +226,7 @@ def ended_with_others() -> Iterator[None]:
             f" ({_first_line(error)}); start all of them again, and the run goes on"
             " from its newest checkpoint"
         )
-        os._exit(1)  # JAX would wait for the other, and then abort
+        os._exit(1)  # whatever is closed in good order waits for the other
 
 
 def _known() -> bool:

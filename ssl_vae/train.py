@@ -66,7 +66,7 @@ def train_step(
     """
     key = jax.random.fold_in(key, state.step)
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    params = copies.one_each(state.params, mesh)
+    params = copies.for_mesh(state.params, mesh)
     (loss, metrics), grads = grad_fn(params, *batch, key=key, step=state.step)
     grads = copies.summed(grads)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integers

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from conftest import OWN, SMALL
 
+from ssl_vae import processes
 from ssl_vae.results import Results
 
 LONG = {"train.num_epochs": 5_000}  # until somebody stops it
@@ -218,7 +221,9 @@ def test_what_ends_the_one_that_leads_ends_the_others(start, tmp_path):
 
 def test_the_death_of_one_that_follows_ends_the_others_with_one_line(start, tmp_path):
     run = tmp_path / "run"
-    processes = [start(run, number=n, **LONG) for n in range(2)]
+    # A save would wait for the dead one, until JAX ends it.
+    never = LONG | {"train.checkpoint_every": 1_000_000}
+    processes = [start(run, number=n, **never) for n in range(2)]
     until_it_trains(run, *processes)
     processes[1].kill()
     _, said = processes[0].communicate(timeout=60)
@@ -226,6 +231,24 @@ def test_the_death_of_one_that_follows_ends_the_others_with_one_line(start, tmp_
     last = said.splitlines()[-1]
     assert last.startswith("error: another process of this run has died or cannot be")
     assert "Traceback" not in said and "Check failure" not in said
+
+
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_a_failed_exchange_of_any_kind_ends_a_process_and_other_errors_do_not(
+    kind, capsys
+):
+    with (
+        mock.patch("os._exit", side_effect=SystemExit) as ended,
+        pytest.raises(SystemExit),
+        processes.ended_with_others(),
+    ):
+        raise kind("UNKNOWN: Gloo AllGather failed: [pair.cc:538] Connection reset")
+    ended.assert_called_once_with(1)
+    said = capsys.readouterr().err
+    assert said.startswith("error: another process of this run has died")
+    assert said.count("\n") == 1
+    with pytest.raises(kind, match="of something else"), processes.ended_with_others():
+        raise kind("of something else")
 
 
 def test_the_death_of_the_one_that_leads_ends_the_others(start, tmp_path):

@@ -157,7 +157,7 @@ class M1:
         gradients, less gradient_weight times the log-likelihood of those.
 
         Args:
-          params: As returned by `init`.
+          params: As returned by `init`, or `Copies` of them.
           view: Of the images, [batch, view_dim], see `view`.
           key: Consumed by the draw of z.
           step: Optimizer steps done; `warmup_steps` tells what it changes.

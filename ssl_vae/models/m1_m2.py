@@ -73,7 +73,7 @@ class M1M2:
         """M2's loss on fresh draws of z1, see `M2.loss`.
 
         Args:
-          params: As returned by `init`.
+          params: As returned by `init`, or `Copies` of them.
           code: Of unlabeled images, two arrays [batch, kept].
           labeled: Code [labeled_batch, kept] of images, and their classes, int32.
           key: Consumed by the draws of z1 and z2.

@@ -160,7 +160,7 @@ class M2:
         """What training minimizes, the bounds on both kinds of images and the labels.
 
         Args:
-          params: As returned by `init`.
+          params: As returned by `init`, or `Copies` of them.
           x: Unlabeled images, [batch, pixels].
           labeled: Images [labeled_batch, pixels] and their classes, int32.
           key: Consumed by the draws of z.

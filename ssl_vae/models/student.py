@@ -85,7 +85,7 @@ class Student:
         """What training minimizes: the cross-entropies of both kinds of images.
 
         Args:
-          params: As returned by `init`.
+          params: As returned by `init`, or `Copies` of them.
           unlabeled: Images [batch, pixels] and the teacher's log probabilities,
             [batch, K], whose mean probabilities are the shares of the classes.
           labeled: Images [labeled_batch, pixels] and their classes, int32.
