@@ -1,10 +1,10 @@
 """Weights in as many copies as there are devices: their gradients meet in one sum.
 
-Left to itself, XLA sums the gradients array by array between the devices. Between
-processes on CPUs that is one exchange after the other, each of which waits for the
-slowest, and together they take longer than the rest of a small step. A copy's gradient
-comes from one device's part of the batch alone, so the sum over the copies can be of
-all arrays at once.
+Left to itself, XLA sums the gradient of every array over the devices. Between processes
+on CPUs that is one exchange after the other, each of which waits for the slowest, and
+together they take longer than the rest of a small step. A copy's gradient comes from
+one device's part of the batch alone, so the sum over the copies can be of all arrays at
+once.
 """
 
 from dataclasses import dataclass
