@@ -202,11 +202,39 @@ def begin(
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"--distributed={mode}: {_first_line(error)}; give --coordinator_address,"
+            f"--distributed={mode}: {_first_line(error).rstrip('.')}; give"
+            " --coordinator_address,"
             " --num_processes and --process_id"
         ) from None
     finally:
         late.cancel()
+    _check_number(distributed.global_state.num_processes)
+
+
+def _check_number(mine: int) -> None:
+    """Refuses processes that were told different numbers of themselves: all of them.
+
+    JAX goes by the number of process 0.
+
+    Raises:
+      InputError: with two that differ.
+    """
+    _store().key_value_set(
+        f"ssl_vae/of/{distributed.global_state.process_id}", f"{mine}"
+    )
+    of_first = _number_of(0)
+    for other in range(1, of_first):
+        if (number := _number_of(other)) != of_first:
+            raise InputError(
+                f"--num_processes={mine}: process 0 was given {of_first} and process"
+                f" {other} {number}; give all of them the same"
+            )
+
+
+def _number_of(process: int) -> int:
+    while (said := _told(f"ssl_vae/of/{process}")) is None:
+        pass
+    return int(said)
 
 
 @contextmanager

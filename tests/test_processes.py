@@ -280,6 +280,16 @@ def test_a_process_that_meets_nobody_names_the_address(start, tmp_path, port):
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_disagree_about_their_number_are_refused(start, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(run, number=n, of=2 + n) for n in range(2)]
+    for process, mine in zip(processes, (2, 3), strict=True):
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 2, said
+        assert f"error: --num_processes={mine}: process 0 was given 2 and pro" in said
+    assert not run.exists()
+
+
 def test_processes_that_are_to_do_different_things_are_refused(start, tmp_path):
     run = tmp_path / "run"
     processes = [start(run, number=n, seed=n) for n in range(2)]
