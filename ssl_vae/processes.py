@@ -203,8 +203,7 @@ def begin(
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"--distributed={mode}: {_first_line(error).rstrip('.')}; give"
-            " --coordinator_address,"
-            " --num_processes and --process_id"
+            " --coordinator_address, --num_processes and --process_id"
         ) from None
     finally:
         late.cancel()
