@@ -3,8 +3,9 @@
     python benchmarks/streaming.py --rounds=3
 
 Trains the default recipe on random images in an .npz file. Every turn is a process of
-its own, or two that share the cores; quoted are medians over the rounds and ratios
-within a round. Memory is the most that a process has held, as Linux counts it.
+its own, or two that share the cores, also with their gradients exchanged array by array
+in place of all at once; quoted are medians over the rounds and ratios within a round.
+Memory is the most that a process has held, as Linux counts it.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from ssl_vae import config as recipes
 NUM_IMAGES, SIDE, CLASSES, CHUNK = 60_000, 28, 10, 20_000
 NUM_PARTS = 6  # of an epoch, after a first one that is not timed
 ONE, TWO = "one process", "two processes"
+BY_ARRAY = ", array by array"
 LARGER = 1000, 3000, 6000  # batch sizes that two processes are timed at, too
 
 
@@ -47,15 +49,19 @@ def write_images(path: Path, num_images: int) -> None:
     path.with_suffix(".npy").unlink()
 
 
-def turn(file: str, placement: str, batch_size: int) -> dict[str, float]:
+def turn(
+    file: str, placement: str, batch_size: int, *, by_array: bool
+) -> dict[str, float]:
     """Images a second, and MB held at most, of one training."""
     import jax
 
-    from ssl_vae import datasets, devices, epochs, train
+    from ssl_vae import copies, datasets, devices, epochs, train
     from ssl_vae.datasets import npz
     from ssl_vae.models import M1
     from ssl_vae.placement import place
 
+    if by_array:
+        copies.for_mesh = lambda params, mesh: params
     npz.LARGE = 0 if placement == "stream" else 1 << 40
     recipe = recipes.load(recipes.recipe_path("m1"))
     data = datasets.load(f"npz:{file}")
@@ -96,19 +102,21 @@ def serve(args: argparse.Namespace) -> None:
             process_id=args.process,
             patience=300,
         )
-    found = turn(args.file, args.placement, args.batch_size)
+    found = turn(args.file, args.placement, args.batch_size, by_array=args.by_array)
     if not args.process:
         print("measured", json.dumps(found))  # noqa: T201
 
 
-def measure(file: Path, placement: str, batch_size: int, of: int = 1) -> dict:
+def measure(
+    file: Path, placement: str, batch_size: int, of: int = 1, *, by_array: bool = False
+) -> dict:
     """A turn in processes of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     common = [sys.executable, __file__, "--serve", f"--file={file}"]
     common += [f"--placement={placement}", f"--batch_size={batch_size}", f"--of={of}"]
-    common += [f"--address={address}"]
+    common += [f"--address={address}", *["--by_array"] * by_array]
     started = [
         subprocess.Popen([*common, f"--process={i}"], stdout=subprocess.PIPE, text=True)
         for i in range(of)
@@ -123,7 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=2_000_000, help="of the largest")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    for name in ("serve", "by_array"):
+        parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     for name in ("file", "placement", "address"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     for name in ("batch_size", "process", "of"):
@@ -148,17 +157,22 @@ def main() -> None:
             one, two = (f"{number}, batch {size}" for number in (ONE, TWO))
             cases[one] = files[NUM_IMAGES], "device", size
             cases[two] = files[NUM_IMAGES], "stream", size, 2
+        cases |= {name + BY_ARRAY: cases[name] for name in cases if TWO in name}
         rounds = [
-            {name: measure(*case) for name, case in cases.items()}
+            {
+                name: measure(*case, by_array=name.endswith(BY_ARRAY))
+                for name, case in cases.items()
+            }
             for _ in range(args.rounds)
         ]
     for name in cases:
-        one = name.replace(TWO, ONE) if "batch" in name else next(iter(cases))
+        one = name.removesuffix(BY_ARRAY).replace(TWO, ONE)
+        one = one if "batch" in name else next(iter(cases))
         rate = statistics.median(r[name]["rate"] for r in rounds)
         ratio = statistics.median(r[name]["rate"] / r[one]["rate"] for r in rounds)
         peak = statistics.median(r[name]["peak"] for r in rounds)
         print(  # noqa: T201
-            f"{name:32} {rate:8.0f} images/s  {ratio:5.2f} of {one!r}  {peak:6.0f} MB"
+            f"{name:42} {rate:8.0f} images/s  {ratio:5.2f} of {one!r}  {peak:6.0f} MB"
         )
 
 
